@@ -1,1 +1,53 @@
-//! Placeholder.
+//! Archives: hostile bytes in, files below one folder out; and compression.
+//!
+//! Deliberately absent: where archives come from, and what their content means.
+
+pub mod compression;
+pub mod deb;
+mod path;
+pub mod zip;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// An archive that cannot be unpacked, or must not be.
+#[derive(Debug)]
+pub struct ArchiveError {
+    /// The archive.
+    pub archive: PathBuf,
+    /// The member, where one is to blame.
+    pub member: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with an archive.
+#[derive(Debug)]
+pub enum Problem {
+    /// A member's path or link leaves the folder.
+    Escapes,
+    /// A device, socket or other thing that no package has.
+    Kind(String),
+    /// A part that the format requires is missing.
+    Missing(&'static str),
+    /// The bytes are damaged, or the disk fails.
+    Io(io::Error),
+}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot unpack {}", self.archive.display())?;
+        if let Some(member) = &self.member {
+            write!(f, ", member `{member}`")?;
+        }
+        match &self.problem {
+            Problem::Escapes => f.write_str(": it would be written outside the folder"),
+            Problem::Kind(kind) => write!(f, ": it is a {kind}"),
+            Problem::Missing(part) => write!(f, ": it has no {part}"),
+            Problem::Io(error) => write!(f, ": {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ArchiveError {}

@@ -1,1 +1,209 @@
-//! Placeholder.
+//! Configuration: `images.toml`, from text to checked values, every problem at once.
+//!
+//! [`raw`] walks the TOML with its places, [`valid`] makes values of it, [`references`]
+//! checks names against one another. Pure but for [`discovery`], which runs cargo.
+
+pub mod discovery;
+mod raw;
+mod references;
+mod valid;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::model::{Finding, Place, Platform};
+
+pub use references::image_order;
+
+/// Name of the configuration file.
+pub const FILE_NAME: &str = "images.toml";
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Project {
+    /// Name of the product.
+    pub name: Option<String>,
+    /// Platforms that images are built for.
+    pub platforms: Vec<Platform>,
+    /// Where the version comes from.
+    pub version: Version,
+    /// Tags of published images.
+    pub tags: Vec<String>,
+    /// Prefix of published references.
+    pub registry: Option<String>,
+    /// Value of the `org.opencontainers.image.source` annotation.
+    pub source: Option<String>,
+    /// Value of the `org.opencontainers.image.revision` annotation.
+    pub revision: Option<String>,
+    /// `gzip` or `zstd`.
+    pub compression: String,
+    /// Native libraries by name.
+    pub libraries: BTreeMap<String, Library>,
+    /// Binaries by name.
+    pub binaries: BTreeMap<String, Binary>,
+    /// Images by name.
+    pub images: BTreeMap<String, Image>,
+    /// Overrides of toolchains by triple.
+    pub targets: BTreeMap<String, Target>,
+}
+
+/// Where a version comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Version {
+    /// The text itself.
+    Text(String),
+    /// The first line of a file.
+    File(String),
+}
+
+/// A native library.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Library {
+    /// Development packages for the sysroot.
+    pub packages: Vec<String>,
+}
+
+/// Something compiled to an executable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Binary {
+    /// How.
+    pub recipe: Recipe,
+    /// Libraries that it is linked with.
+    pub libraries: Vec<String>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// How a binary is compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Recipe {
+    /// By cargo.
+    Rust {
+        /// Package.
+        package: String,
+        /// Binary target, if not named like the package.
+        binary: Option<String>,
+        /// Features to turn on.
+        features: Vec<String>,
+        /// Whether default features stay on.
+        default_features: bool,
+        /// Profile.
+        profile: String,
+        /// Folder of the workspace.
+        manifest: String,
+    },
+    /// By go.
+    Go {
+        /// Folder of the module.
+        path: String,
+        /// Package in the module.
+        package: String,
+        /// Build tags.
+        tags: Vec<String>,
+        /// Linker flags.
+        ldflags: Vec<String>,
+        /// Whether C is compiled too.
+        cgo: bool,
+    },
+    /// By clang.
+    C {
+        /// Whether it is C++.
+        cxx: bool,
+        /// Patterns of source files.
+        sources: Vec<String>,
+        /// Compiler flags.
+        flags: Vec<String>,
+        /// Linker flags.
+        ldflags: Vec<String>,
+        /// Folders for `-I`.
+        include: Vec<String>,
+    },
+}
+
+/// What an image stands on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// Another image of the configuration.
+    Image(String),
+    /// Packages of the suite.
+    Packages(Vec<String>),
+}
+
+/// A base plus layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// Base.
+    pub from: Base,
+    /// Binaries, installed to `/usr/local/bin`.
+    pub binaries: Vec<String>,
+    /// Files of the project.
+    pub files: Vec<FileEntry>,
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`.
+    pub cmd: Vec<String>,
+    /// `Env`.
+    pub env: BTreeMap<String, String>,
+    /// `ExposedPorts`, as `port/protocol`.
+    pub expose: Vec<String>,
+    /// `User`.
+    pub user: Option<String>,
+    /// `WorkingDir`.
+    pub workdir: Option<String>,
+    /// `Labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `Volumes`.
+    pub volumes: Vec<String>,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+    /// Whether it goes into the layout.
+    pub publish: bool,
+    /// Value of the title annotation, if not the name.
+    pub title: Option<String>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// A file of the project that goes into an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileEntry {
+    /// Path in the project.
+    pub from: String,
+    /// Absolute path in the image.
+    pub to: String,
+    /// Permission bits; otherwise 755 or 644 by the file's execute bit.
+    pub mode: Option<u32>,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// Overrides of one toolchain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Flags for rustc.
+    pub rustflags: Vec<String>,
+    /// Flags for C and C++ compilers.
+    pub cflags: Vec<String>,
+}
+
+/// Reads a configuration. `file_name` is for the places of findings.
+pub fn parse(file_name: &str, text: &str) -> Result<Project, Vec<Finding>> {
+    let mut reader = raw::Reader::new(file_name, text);
+    let project = match reader.document() {
+        Some(table) => valid::project(&mut reader, table),
+        None => return Err(reader.findings),
+    };
+    references::check(&project, file_name, &mut reader.findings);
+    if reader.findings.is_empty() {
+        Ok(project)
+    } else {
+        reader.findings.sort_by(|a, b| a.place.cmp(&b.place));
+        Err(reader.findings)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,71 @@
-//! Placeholder.
+//! The engine: the one room that runs things.
+//!
+//! It takes a plan, looks up what is there, runs the rest in parallel and leaves results
+//! in the store. Deliberately absent: deciding what to build, and the screen.
+
+pub mod build;
+mod execute;
+mod pack;
+pub mod resolve;
+mod schedule;
+pub mod snapshot;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use crate::machine::environment::Environment;
+use crate::machine::sandbox::Tier;
+use crate::model::event::Event;
+use crate::source::debian::Apt;
+use crate::store::Store;
+
+pub use schedule::{Failure, Outcome};
+
+/// What the engine works with during one run.
+pub struct Engine {
+    /// Where results are.
+    pub store: Store,
+    /// The machine's environment as it was at the start.
+    pub environment: Environment,
+    /// How children are isolated.
+    pub tier: Tier,
+    /// Cores that all tools together may use.
+    pub jobs: usize,
+    /// Tokens for the cores; a make jobserver.
+    pub tokens: jobserver::Client,
+    /// Whether independent units go on after a failure.
+    pub keep_going: bool,
+    /// Whether the network may be used.
+    pub offline: bool,
+    /// Package archives.
+    pub apt: Apt,
+    /// Where events go.
+    pub events: Sender<Event>,
+    /// Set by the first interrupt.
+    pub interrupted: Arc<AtomicBool>,
+    /// Name of the folder of compiler state, unique to the project.
+    pub project_state: PathBuf,
+    /// Sources by name, copied before their first use.
+    pub snapshots: BTreeMap<String, snapshot::Snapshot>,
+    /// Only one unit at a time asks the network for packages.
+    pub network: Mutex<()>,
+    /// cargo of the machine, which collects crates.
+    pub cargo: Option<PathBuf>,
+    /// Folder of the configuration.
+    pub project: PathBuf,
+}
+
+impl Engine {
+    /// Tells what happened. A screen that is gone is no reason to stop.
+    pub fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// Whether the user asked to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

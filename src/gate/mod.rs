@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The gate: what every image must pass before it is stitched.
+//!
+//! Deliberately absent: reading files. The gate sees layer summaries.
+
+pub mod platform;

@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The machine: environment, processes and sandboxes. Everything that a program can only
+//! do to the computer it runs on goes through here.
+
+pub mod environment;
+pub mod process;
+pub mod sandbox;

@@ -1,1 +1,222 @@
-//! Placeholder.
+//! Actions: what a unit does, as plain data that can be hashed, shown and sent elsewhere.
+//!
+//! Texts in a [`ProcessAction`] name folders as `@{name}`, so that the same action has
+//! the same key wherever its folders are. Where the sandbox gives constant paths,
+//! `@{name}` becomes `/xs/name`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::package::Package;
+use super::{Digest, Platform};
+
+/// The constant folder below which a sandbox mounts what an action names.
+pub const VIRTUAL_ROOT: &str = "/xs";
+
+/// What a unit does. Its JSON form enters the unit's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Action {
+    /// Download (where missing) and unpack distribution packages into one tree.
+    UnpackPackages(UnpackAction),
+    /// Collect the crates of a lock file into a folder source. May use the network.
+    VendorCrates {
+        /// Name of the source listing that holds the manifests.
+        sources: String,
+        /// Digest of the manifests and the lock file.
+        digest: Digest,
+    },
+    /// Fill a Go module cache from `go.mod` and `go.sum`. May use the network.
+    DownloadModules {
+        /// Name of the source listing that holds the module.
+        sources: String,
+        /// Digest of `go.mod` and `go.sum`.
+        digest: Digest,
+        /// Version of the Go that downloads.
+        go: String,
+    },
+    /// Run commands in a sandbox.
+    Process(Box<ProcessAction>),
+    /// Make a layer.
+    PackLayer(Box<LayerAction>),
+    /// Check every ELF file of an image against its platform.
+    CheckPlatform {
+        /// Image name, for findings.
+        image: String,
+        /// What the files must be for.
+        platform: Platform,
+    },
+    /// Write the configuration and manifest of one image for one platform.
+    Manifest(Box<ManifestAction>),
+    /// Join manifests to an image index.
+    Index {
+        /// Image name.
+        image: String,
+        /// Platforms, in the order of the needed manifests.
+        platforms: Vec<Platform>,
+        /// Annotations of the index.
+        annotations: BTreeMap<String, String>,
+    },
+}
+
+/// How unpacked packages are going to be used, which decides what is changed about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// A toolchain or sysroot: links are relative, documentation is left out.
+    Toolchain,
+    /// The root of an image: records for scanners are added, copyright files kept.
+    Root,
+}
+
+/// Packages to unpack into one tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpackAction {
+    /// What to unpack, in this order.
+    pub packages: Vec<Package>,
+    /// For what.
+    pub shape: Shape,
+}
+
+/// How a tool shares the machine's cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobStyle {
+    /// One thread.
+    Single,
+    /// A client of the make jobserver (cargo, rustc, make).
+    Jobserver,
+    /// Takes `@{jobs}` as a number (go, ninja).
+    Lease,
+}
+
+/// Commands to run, with everything they may see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessAction {
+    /// Command lines, run one after the other; the first failure ends the action.
+    pub commands: Vec<Vec<String>>,
+    /// The complete environment.
+    pub environment: BTreeMap<String, String>,
+    /// Working folder.
+    pub folder: String,
+    /// Folder name to where it comes from; mounted read-only.
+    pub mounts: BTreeMap<String, Mount>,
+    /// Small files written below `@{tools}`, by path; all executable.
+    pub tools: BTreeMap<String, String>,
+    /// Sources, seen as `@{src}`.
+    pub sources: SourceReference,
+    /// Name of the folder `@{build}` that compilers may keep state in. Units that share it
+    /// never run at the same time.
+    pub state: String,
+    /// How the commands share cores.
+    pub jobs: JobStyle,
+}
+
+/// Sources of an action: the name finds the folder, the digest stands for its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceReference {
+    /// Name of the listing in the plan.
+    pub name: String,
+    /// Digest of the listing of the files that this action depends on.
+    pub digest: Digest,
+}
+
+/// Where a mounted folder comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "from")]
+pub enum Mount {
+    /// The output of a needed unit: its place among the unit's needs.
+    Need {
+        /// Place among the needs, from 0.
+        need: usize,
+    },
+    /// A folder of the machine, known by its content.
+    Machine {
+        /// Name in the plan's table of machine folders.
+        name: String,
+        /// Digest of its content.
+        digest: Digest,
+    },
+}
+
+/// Members of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerAction {
+    /// What it holds, in the history of the image.
+    pub title: String,
+    /// Where members come from.
+    pub content: LayerContent,
+    /// `gzip` or `zstd`.
+    pub compression: String,
+    /// Time of every member, in seconds since 1970.
+    pub epoch_secs: u64,
+}
+
+/// What goes into a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "content")]
+pub enum LayerContent {
+    /// The whole tree of the only need, made into the root of an image.
+    Root {
+        /// Whether the files that every image needs (users, name service, trust store)
+        /// are added.
+        furnish: bool,
+    },
+    /// Files of the tree of the first need: path there, path in the image.
+    Outputs {
+        /// `(path in the tree, absolute path in the image)`
+        files: Vec<(String, String)>,
+    },
+    /// Files of the project.
+    Files {
+        /// The files.
+        files: Vec<ProjectFile>,
+    },
+}
+
+/// A file of the project that goes into an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectFile {
+    /// Path in the project.
+    pub from: String,
+    /// Absolute path in the image.
+    pub to: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Digest of its bytes.
+    pub digest: Digest,
+}
+
+/// What a configuration and manifest say beside their layers (OCI image configuration).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestAction {
+    /// Image name.
+    pub image: String,
+    /// Platform.
+    pub platform: Platform,
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`.
+    pub cmd: Vec<String>,
+    /// `Env` by name.
+    pub env: BTreeMap<String, String>,
+    /// `ExposedPorts`.
+    pub expose: Vec<String>,
+    /// `User`.
+    pub user: Option<String>,
+    /// `WorkingDir`.
+    pub workdir: Option<String>,
+    /// `Labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `Volumes`.
+    pub volumes: Vec<String>,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Name of the base image, whose manifest is then the first need.
+    pub base: Option<String>,
+    /// `created`, in seconds since 1970.
+    pub epoch_secs: u64,
+}

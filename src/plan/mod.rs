@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The plan: a pure graph of units with keys, made from a configuration and facts.
+//!
+//! Deliberately absent: processes, files, clocks. What the plan knows about the world
+//! is in [`facts::Facts`].
+
+pub mod explanation;
+pub mod facts;
+pub mod graph;
+pub mod images;
+pub mod key;
+
+pub use graph::{Plan, Unit};

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The release: what is built, handed over.
+
+pub mod layout;

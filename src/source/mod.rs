@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Sources of everything that is not compiled here: packages, and the lock that pins them.
+
+pub mod debian;
+pub mod lock;

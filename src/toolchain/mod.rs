@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Toolchains: what a target is, which packages make its tools, and where they come from.
+
+pub mod compiler;
+pub mod description;
+pub mod go;
+pub mod parts;
+pub mod rustup;

@@ -1,0 +1,292 @@
+//! Debian binary packages (deb(5)): `control.tar` read, `data.tar` unpacked safely.
+//!
+//! No maintainer script is run; they are returned as text.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use super::compression::decoder;
+use super::{ArchiveError, Problem, path};
+
+/// How to unpack.
+#[derive(Clone, Debug, Default)]
+pub struct UnpackOptions {
+    /// Path prefixes that are left out.
+    pub exclude: Vec<String>,
+    /// Whether absolute link targets become relative, so that the tree works anywhere.
+    pub relative_links: bool,
+    /// Whether `usr/share/doc/*/copyright` is kept even where it is left out.
+    pub keep_copyright: bool,
+}
+
+/// What `control.tar` says.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// The package's stanza (Debian policy 5.3).
+    pub stanza: String,
+    /// `md5sums`.
+    pub md5sums: String,
+    /// Maintainer scripts by name (Debian policy 6).
+    pub scripts: BTreeMap<String, String>,
+}
+
+impl Control {
+    /// The one-line value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.stanza.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Unpacks the package's data below `root` in merged-usr form; modes are the package's,
+/// owners are not kept.
+pub fn unpack_deb(deb: &Path, root: &Path, options: &UnpackOptions) -> Result<Control, ArchiveError> {
+    let failed = |member: Option<String>, problem: Problem| ArchiveError {
+        archive: deb.to_owned(),
+        member,
+        problem,
+    };
+    let io = |error: io::Error| failed(None, Problem::Io(error));
+    let file = fs::File::open(deb).map_err(io)?;
+    let mut archive = ar::Archive::new(io::BufReader::with_capacity(1 << 18, file));
+    let (mut control, mut data) = (None, false);
+    while let Some(entry) = archive.next_entry() {
+        let entry = entry.map_err(io)?;
+        let name = String::from_utf8_lossy(entry.header().identifier()).into_owned();
+        let name = name.trim_end_matches('/').to_owned();
+        if let Some(extension) = name.strip_prefix("control.tar") {
+            let reader = decoder(extension, entry).map_err(io)?;
+            control = Some(read_control(reader).map_err(|e| failed(Some(name.clone()), Problem::Io(e)))?);
+        } else if let Some(extension) = name.strip_prefix("data.tar") {
+            let reader = decoder(extension, entry).map_err(io)?;
+            unpack_data(reader, root, options)
+                .map_err(|(member, problem)| failed(Some(member.unwrap_or(name)), problem))?;
+            data = true;
+        }
+    }
+    if !data {
+        return Err(failed(None, Problem::Missing("data.tar")));
+    }
+    control.ok_or_else(|| failed(None, Problem::Missing("control.tar")))
+}
+
+fn read_control(reader: impl Read) -> io::Result<Control> {
+    let mut control = Control::default();
+    for entry in tar::Archive::new(reader).entries()? {
+        let mut entry = entry?;
+        let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        match name.as_str() {
+            "control" => control.stanza = text,
+            "md5sums" => control.md5sums = text,
+            "preinst" | "postinst" | "prerm" | "postrm" | "config" => {
+                control.scripts.insert(name, text);
+            }
+            _ => {}
+        }
+    }
+    Ok(control)
+}
+
+type MemberProblem = (Option<String>, Problem);
+
+fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Result<(), MemberProblem> {
+    let whole = |error| (None, Problem::Io(error));
+    let mut archive = tar::Archive::new(reader);
+    for entry in archive.entries().map_err(whole)? {
+        let mut entry = entry.map_err(whole)?;
+        let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let blame = |problem| (Some(raw.clone()), problem);
+        let cleaned = path::clean(&raw).ok_or_else(|| blame(Problem::Escapes))?;
+        let name = path::merged(&cleaned);
+        if cleaned.is_empty() || path::MERGED.contains(&cleaned.as_str()) || excluded(&name, options) {
+            continue;
+        }
+        let place = path::place(root, &name).map_err(blame)?;
+        let mode = entry.header().mode().map_err(whole)? & 0o7777;
+        let link = || {
+            let bytes = entry.link_name_bytes().unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let kind = entry.header().entry_type();
+        let io = |error| blame(Problem::Io(error));
+        match kind {
+            tar::EntryType::Directory => {
+                match fs::create_dir(&place) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+                    Err(_) if !fs::symlink_metadata(&place).map_err(io)?.is_dir() => continue,
+                    _ => {}
+                }
+                set_mode(&place, mode | 0o700).map_err(io)?;
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                remove_file(&place).map_err(io)?;
+                let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&place).map_err(io)?;
+                io::copy(&mut entry, &mut file).map_err(io)?;
+                set_mode(&place, mode).map_err(io)?;
+            }
+            tar::EntryType::Symlink => {
+                let target = link();
+                let target =
+                    if options.relative_links { path::relative_target(&name, &target) } else { target };
+                if leaves(&name, &target) {
+                    return Err(blame(Problem::Escapes));
+                }
+                remove_file(&place).map_err(io)?;
+                symlink(target, &place).map_err(io)?;
+            }
+            tar::EntryType::Link => {
+                let target = path::clean(&link()).ok_or_else(|| blame(Problem::Escapes))?;
+                let target = path::place(root, &path::merged(&target)).map_err(blame)?;
+                let found = fs::symlink_metadata(&target).map_err(io)?;
+                if !found.is_file() {
+                    return Err(blame(Problem::Escapes));
+                }
+                remove_file(&place).map_err(io)?;
+                fs::hard_link(&target, &place).map_err(io)?;
+            }
+            tar::EntryType::XGlobalHeader => {}
+            other => return Err(blame(Problem::Kind(format!("{other:?} member").to_lowercase()))),
+        }
+    }
+    Ok(())
+}
+
+fn excluded(name: &str, options: &UnpackOptions) -> bool {
+    let below = |prefix: &String| {
+        name == prefix || name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    };
+    if !options.exclude.iter().any(below) {
+        return false;
+    }
+    let copyright = name.starts_with("usr/share/doc/")
+        && name.ends_with("/copyright")
+        && name.matches('/').count() == 4;
+    !(options.keep_copyright && copyright)
+}
+
+/// Whether a relative link at `path` points above the root.
+fn leaves(path: &str, target: &str) -> bool {
+    if target.starts_with('/') {
+        return false;
+    }
+    let mut depth = path.matches('/').count() as isize;
+    target.split('/').any(|part| {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        depth < 0
+    })
+}
+
+fn remove_file(place: &Path) -> io::Result<()> {
+    match fs::remove_file(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Sets the permission bits of a file or folder.
+pub(super) fn set_mode(place: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(place, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deb(folder: &Path, build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> std::path::PathBuf {
+        let mut data = tar::Builder::new(Vec::new());
+        build(&mut data);
+        let data = data.into_inner().unwrap();
+        let mut control = tar::Builder::new(Vec::new());
+        append(&mut control, "./control", tar::EntryType::Regular, b"Package: x\nVersion: 1\n", "");
+        let control = control.into_inner().unwrap();
+        let path = folder.join("x.deb");
+        let mut archive = ar::Builder::new(fs::File::create(&path).unwrap());
+        for (name, bytes) in [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar", data)] {
+            archive.append(&ar::Header::new(name.into(), bytes.len() as u64), bytes.as_slice()).unwrap();
+        }
+        path
+    }
+
+    fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, bytes: &[u8], link: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o755);
+        header.set_cksum();
+        tar.append(&header, bytes).unwrap();
+    }
+
+    fn check(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let deb = deb(folder.path(), build);
+        let result = unpack_deb(&deb, &root, &UnpackOptions::default());
+        assert!(!folder.path().join("escaped").exists());
+        let control = result.map_err(|error| error.to_string().replace(&deb.display().to_string(), "x.deb"))?;
+        assert_eq!(control.field("version"), Some("1"));
+        let tree = crate::store::describe(&root).unwrap();
+        Ok(tree.entries.into_keys().collect())
+    }
+
+    #[test]
+    fn merged_folders_are_rewritten() {
+        use tar::EntryType::{Directory, Link, Regular, Symlink};
+        let files = check(|tar| {
+            append(tar, "./lib/", Directory, b"", "");
+            append(tar, "./lib/x.so.1", Regular, b"x", "");
+            append(tar, "./lib/x.so", Symlink, b"", "x.so.1");
+            append(tar, "./bin/y", Link, b"", "./lib/x.so.1");
+        });
+        let expected = ["usr", "usr/bin", "usr/bin/y", "usr/lib", "usr/lib/x.so", "usr/lib/x.so.1"];
+        assert_eq!(files.unwrap(), expected);
+    }
+
+    #[test]
+    fn hostile_members_are_refused() {
+        use tar::EntryType::{Block, Link, Regular, Symlink};
+        let refused = |build: &dyn Fn(&mut tar::Builder<Vec<u8>>)| check(build).unwrap_err();
+        let outside = "it would be written outside the folder";
+        let error = refused(&|tar| append(tar, "../escaped", Regular, b"x", ""));
+        assert_eq!(error, format!("cannot unpack x.deb, member `../escaped`: {outside}"));
+        let error = refused(&|tar| {
+            append(tar, "d", Symlink, b"", "/tmp");
+            append(tar, "d/escaped", Regular, b"x", "");
+        });
+        assert_eq!(error, format!("cannot unpack x.deb, member `d/escaped`: {outside}"));
+        let error = refused(&|tar| append(tar, "d", Symlink, b"", "../../escaped"));
+        assert!(error.ends_with(outside), "{error}");
+        let error = refused(&|tar| append(tar, "h", Link, b"", "../escaped"));
+        assert!(error.ends_with(outside), "{error}");
+        let error = refused(&|tar| append(tar, "dev", Block, b"", ""));
+        assert_eq!(error, "cannot unpack x.deb, member `dev`: it is a block member");
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = deb(folder.path(), |tar| append(tar, "x", tar::EntryType::Regular, &[7; 4096], ""));
+        let bytes = fs::read(&path).unwrap();
+        for length in [0, 4, 70, 400, bytes.len() - 3000] {
+            fs::write(&path, &bytes[..length]).unwrap();
+            assert!(unpack_deb(&path, folder.path(), &UnpackOptions::default()).is_err(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Arguments as typed, and what they mean.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::engine::build::{BuildError, Request};
+use crate::machine::sandbox::Tier;
+use crate::model::Finding;
+
+/// Cross-compiles services for every target and stitches them into multi-arch images.
+#[derive(Parser, Debug)]
+#[command(name = "xstitch", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The verbs. Without one, `build`.
+#[derive(Subcommand, Debug, Clone)]
+pub enum Command {
+    /// Build images: compile, check, layer and stitch into one OCI layout
+    Build(Options),
+    /// Show what `build` would do
+    Plan(Options),
+    /// Check the configuration and its inputs; build nothing
+    Check(Options),
+}
+
+/// What every verb takes.
+#[derive(Args, Debug, Clone)]
+pub struct Options {
+    /// Images to build [default: all]
+    images: Vec<String>,
+    /// Folder of images.toml
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    project: PathBuf,
+    /// Platforms to build for, such as linux/arm64 [default: the project's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
+    /// Cores that all tools together may use [default: the machine's]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<usize>,
+    /// Fail instead of adding to images.lock
+    #[arg(long)]
+    locked: bool,
+    /// Use no network
+    #[arg(long)]
+    offline: bool,
+    /// Go on with independent units after a failure
+    #[arg(long)]
+    keep_going: bool,
+    /// Isolation of compilers: namespaces, landlock or none [default: the best here]
+    #[arg(long, value_name = "TIER")]
+    sandbox: Option<String>,
+    /// Folder of the OCI layout [default: target/images in the project]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Show errors and results only
+    #[arg(long, short)]
+    quiet: bool,
+    /// Show every command line with its environment
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Form of the result
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Form of what goes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How much is shown while things happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Screen {
+    /// Nothing.
+    Quiet,
+    /// Units.
+    Normal,
+    /// Units and their command lines.
+    Verbose,
+}
+
+impl Arguments {
+    /// The verb.
+    pub fn command(&self) -> Command {
+        self.command.clone().unwrap_or_else(|| Command::Build(self.options.clone()))
+    }
+
+    /// The options of the verb.
+    pub fn options(&self, command: &Command) -> Options {
+        match command {
+            Command::Build(options) | Command::Plan(options) | Command::Check(options) => options.clone(),
+        }
+    }
+}
+
+impl Options {
+    /// How much is shown.
+    pub fn screen(&self) -> Screen {
+        match (self.quiet, self.verbose) {
+            (true, _) => Screen::Quiet,
+            (_, true) => Screen::Verbose,
+            _ => Screen::Normal,
+        }
+    }
+
+    /// Form of the result.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The request.
+    pub fn request(&self, _command: &Command) -> Result<Request, BuildError> {
+        let mut findings = Vec::new();
+        let platforms = self
+            .platform
+            .iter()
+            .filter_map(|text| {
+                text.parse()
+                    .map_err(|error| findings.push(Finding::new("unknown-platform", format!("{error}"))))
+                    .ok()
+            })
+            .collect();
+        let tier = self.sandbox.as_ref().and_then(|name| {
+            let tier = Tier::parse(name);
+            if tier.is_none() {
+                let message = format!("`{name}` is no sandbox tier; known: namespaces, landlock, none");
+                findings.push(Finding::new("unknown-sandbox", message));
+            }
+            tier
+        });
+        if self.jobs == Some(0) {
+            findings.push(Finding::new("invalid-jobs", "`--jobs` must be at least 1"));
+        }
+        if !findings.is_empty() {
+            return Err(BuildError::Findings(findings));
+        }
+        Ok(Request {
+            project: self.project.clone(),
+            images: self.images.clone(),
+            platforms,
+            jobs: self.jobs,
+            locked: self.locked,
+            offline: self.offline,
+            keep_going: self.keep_going,
+            tier,
+            output: self.output.clone(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! The one printer: data to standard output, everything else to standard error.
+
+#![allow(clippy::disallowed_macros, reason = "this is the door")]
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::arguments::Screen;
+use crate::engine::build::Report;
+use crate::machine::environment::Environment;
+use crate::model::event::Event;
+use crate::plan::explanation::{Explained, State};
+
+/// Shows events: as bars on a terminal, as lines elsewhere.
+pub struct Printer {
+    screen: Screen,
+    bars: bool,
+}
+
+impl Printer {
+    /// A printer for this terminal.
+    pub fn new(environment: &Environment, screen: Screen) -> Self {
+        let bars = screen == Screen::Normal
+            && std::io::stderr().is_terminal()
+            && environment.get("CI").is_none()
+            && environment.get("TERM") != Some("dumb");
+        Self { screen, bars }
+    }
+
+    /// Shows events until there are no more.
+    pub fn show(&self, events: Receiver<Event>) {
+        let screen = MultiProgress::new();
+        let mut bars: BTreeMap<String, ProgressBar> = BTreeMap::new();
+        let line = |text: String| {
+            if self.bars {
+                let _ = screen.println(text);
+            } else {
+                eprintln!("{text}");
+            }
+        };
+        for event in events {
+            match event {
+                Event::Failed { .. } | Event::Planned { .. } | Event::Cached { .. } => {}
+                _ if self.screen == Screen::Quiet => {
+                    if let Event::Warning { text } = event {
+                        eprintln!("warning: {text}");
+                    }
+                }
+                Event::Note { text } => line(format!("  {text}")),
+                Event::Warning { text } => line(format!("warning: {text}")),
+                Event::Download { what, size_bytes, to } => {
+                    let size = size_bytes.map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
+                    line(format!("  downloading {what}{size} to {to}"));
+                }
+                Event::Started { unit } if self.bars => {
+                    let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed}");
+                    let bar = screen.add(ProgressBar::new_spinner());
+                    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                    bar.set_message(unit.clone());
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                    bars.insert(unit, bar);
+                }
+                Event::Started { unit } => {
+                    if self.screen == Screen::Verbose {
+                        line(format!("  starting {unit}"));
+                    }
+                }
+                Event::Command { unit, line: command } => {
+                    if self.screen == Screen::Verbose {
+                        line(format!("  {unit}: {command}"));
+                    }
+                }
+                Event::Finished { unit, elapsed } => {
+                    if let Some(bar) = bars.remove(&unit) {
+                        bar.finish_and_clear();
+                    }
+                    line(format!("  {unit} ({:.1} s)", elapsed.as_secs_f64()));
+                }
+            }
+        }
+        for bar in bars.values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows an error.
+pub fn error(text: &str) {
+    eprintln!("error: {text}");
+}
+
+/// Writes data. A reader that has gone away is no error.
+pub fn data(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// A value as JSON.
+pub fn json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("reports have string keys only");
+    text.push('\n');
+    text
+}
+
+/// The table at the end of a build.
+pub fn summary(report: &Report) -> String {
+    let mut rows = vec![["IMAGE", "PLATFORM", "DIGEST", "SIZE", "LAYERS", "TIME"].map(str::to_owned)];
+    for image in &report.images {
+        rows.push([
+            image.image.clone(),
+            image.platform.as_ref().map_or_else(|| "(index)".to_owned(), ToString::to_string),
+            image.digest.to_string()[..19].to_owned(),
+            HumanBytes(image.size_bytes).to_string(),
+            format!("{} new, {} there", image.layers_new, image.layers_shared),
+            format!("{:.1} s", Duration::from_millis(image.time_ms).as_secs_f64()),
+        ]);
+    }
+    let widths: Vec<usize> =
+        (0..6).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text.push_str(&format!(
+        "\n{} units ran, {} were there; {:.1} s; {} {}\n",
+        report.units_run,
+        report.units_cached,
+        Duration::from_millis(report.elapsed_ms).as_secs_f64(),
+        if report.written { "wrote" } else { "unchanged:" },
+        report.layout.display()
+    ));
+    text
+}
+
+/// The units of a plan.
+pub fn plan(units: &[Explained]) -> String {
+    units
+        .iter()
+        .map(|unit| {
+            let state = match unit.state {
+                State::Cached => "cached  ",
+                State::WillRun => "will run",
+                State::MayRun => "may run ",
+            };
+            format!("{state}  {}\n", unit.unit)
+        })
+        .collect()
+}

@@ -1,0 +1,103 @@
+use super::*;
+
+fn check(text: &str) -> String {
+    match parse(FILE_NAME, text) {
+        Ok(project) => format!("ok: {:?}", image_order(&project)),
+        Err(findings) => {
+            findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+const GOOD: &str = r#"
+[project]
+platforms = ["linux/arm64", "linux/amd64"]
+version = { file = "VERSION" }
+[library.zmq]
+packages = ["libzmq3-dev"]
+[binary.agent]
+go = { path = "services/agent", cgo = true }
+libraries = ["zmq"]
+[image.base]
+from = { packages = ["libc6"] }
+publish = false
+[image.agent]
+from = "base"
+binaries = ["agent"]
+files = [{ from = "deploy/x.sh", to = "/x.sh", mode = "0755" }]
+expose = [8080, "53/udp"]
+[image.metrics]
+from = "scratch"
+rust = "metrics"
+"#;
+
+#[test]
+fn a_good_configuration() {
+    assert_eq!(check(GOOD), r#"ok: ["base", "metrics", "agent"]"#);
+    let project = parse(FILE_NAME, GOOD).unwrap();
+    assert_eq!(project.platforms[0].to_string(), "linux/amd64");
+    assert_eq!(project.images["agent"].expose, ["8080/tcp", "53/udp"]);
+    assert_eq!(project.images["metrics"].binaries, ["metrics"]);
+}
+
+#[test]
+fn not_toml() {
+    insta::assert_snapshot!(check("[image.x\nfrom = 1"), @"");
+}
+
+#[test]
+fn every_problem_at_once() {
+    let text = r#"
+[project]
+platform = ["linux/amd64"]
+platforms = ["linux/amd46"]
+[binary.auth]
+rust = { package = "auth", feature = ["x"] }
+libraries = ["opensll"]
+[library.openssl]
+packages = "libssl-dev"
+[image.auth]
+from = { packages = ["libc6"] }
+binaries = ["auht"]
+publish = "no"
+expose = [80800]
+"#;
+    insta::assert_snapshot!(check(text), @"");
+}
+
+#[test]
+fn two_images_of_one_name() {
+    insta::assert_snapshot!(check("[image.x]\nfrom = \"scratch\"\n[image.x]\nfrom = \"scratch\"\n"), @"");
+}
+
+#[test]
+fn images_in_a_circle() {
+    let text = "[image.a]\nfrom = \"b\"\n[image.b]\nfrom = \"c\"\n[image.c]\nfrom = \"a\"\n";
+    insta::assert_snapshot!(check(text), @"");
+}
+
+#[test]
+fn unknown_names_and_values() {
+    let text = r#"
+[library.indy]
+cargo = { crate = "indy-vdr" }
+[binary.Bad]
+c = { sources = [] }
+[binary.two]
+go = "x"
+rust = "y"
+[image.a]
+from = "bsae"
+files = [{ from = "../x", to = "x", mode = "999" }, { from = "x" }]
+[image.base]
+from = "debian:12"
+[target.aarch64-linux-gnu]
+rustflags = []
+"#;
+    insta::assert_snapshot!(check(text), @"");
+}
+
+#[test]
+fn nothing_to_build() {
+    insta::assert_snapshot!(check(""), @"");
+}

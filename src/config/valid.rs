@@ -1,0 +1,355 @@
+//! What each key means. Names are checked against one another in `references`.
+
+use std::collections::BTreeMap;
+
+use super::raw::{Keys, Reader, Value};
+use super::{Base, Binary, FileEntry, Image, Library, Project, Recipe, Target, Version};
+use crate::model::{Finding, Place, Platform};
+use crate::model::platform::{PLATFORMS, TRIPLES};
+
+/// Kinds of libraries that are planned, so that their keys are not called unknown.
+const LATER_LIBRARIES: [&str; 8] =
+    ["cargo", "autotools", "cmake", "meson", "make", "cc", "command", "prebuilt"];
+
+pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
+    let mut project = Project {
+        name: None,
+        platforms: Vec::new(),
+        version: Version::Text("0.0.0".into()),
+        tags: vec!["{version}".into()],
+        registry: None,
+        source: None,
+        revision: None,
+        compression: "gzip".into(),
+        libraries: BTreeMap::new(),
+        binaries: BTreeMap::new(),
+        images: BTreeMap::new(),
+        targets: BTreeMap::new(),
+    };
+    if let Some((place, value)) = reader.take(&mut file, "project")
+        && let Some(keys) = reader.table("[project]", &place, value)
+    {
+        head(reader, keys, &mut project);
+    }
+    for (name, place, value) in reader.named(&mut file, "library") {
+        check_name(reader, "library", &name, &place);
+        if let Some(library) = library(reader, &name, &place, value) {
+            project.libraries.insert(name, library);
+        }
+    }
+    for (name, place, value) in reader.named(&mut file, "binary") {
+        check_name(reader, "binary", &name, &place);
+        if let Some(keys) = reader.table(&format!("[binary.{name}]"), &place, value)
+            && let Some(binary) = binary(reader, &name, keys)
+        {
+            project.binaries.insert(name, binary);
+        }
+    }
+    for (name, place, value) in reader.named(&mut file, "image") {
+        check_name(reader, "image", &name, &place);
+        if let Some(keys) = reader.table(&format!("[image.{name}]"), &place, value) {
+            let image = image(reader, &name, keys, &mut project.binaries);
+            project.images.insert(name, image);
+        }
+    }
+    for (triple, place, value) in reader.named(&mut file, "target") {
+        if !TRIPLES.contains(&triple.as_str()) {
+            let finding = Finding::new("unknown-target", format!("there is no target `{triple}`"));
+            reader.findings.push(super::raw::suggest(finding, &triple, &TRIPLES).at(place.clone()));
+        }
+        if let Some(mut keys) = reader.table(&format!("[target.{triple}]"), &place, value) {
+            let target = Target {
+                rustflags: reader.texts(&mut keys, "rustflags", false),
+                cflags: reader.texts(&mut keys, "cflags", false),
+            };
+            reader.finish(keys);
+            project.targets.insert(triple, target);
+        }
+    }
+    reader.finish(file);
+    if project.platforms.is_empty() {
+        project.platforms =
+            ["linux/amd64", "linux/arm64"].iter().filter_map(|text| text.parse().ok()).collect();
+    }
+    project
+}
+
+fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) {
+    project.name = reader.text(&mut keys, "name");
+    for (place, text) in reader.placed_texts(&mut keys, "platforms", false) {
+        match text.parse::<Platform>() {
+            Ok(platform) if PLATFORMS.contains(&text.as_str()) => project.platforms.push(platform),
+            _ => {
+                let finding = Finding::new("unknown-platform", format!("there is no platform `{text}`"));
+                reader.findings.push(super::raw::suggest(finding, &text, &PLATFORMS).at(place));
+            }
+        }
+    }
+    project.platforms.sort();
+    project.platforms.dedup();
+    project.registry = reader.text(&mut keys, "registry");
+    project.source = reader.text(&mut keys, "source");
+    project.revision = reader.text(&mut keys, "revision");
+    let tags = reader.texts(&mut keys, "tags", false);
+    if !tags.is_empty() {
+        project.tags = tags;
+    }
+    if let Some((place, value)) = reader.take(&mut keys, "compression")
+        && let Some(text) = reader.as_text("compression", &place, value)
+    {
+        if !matches!(text.as_str(), "gzip" | "zstd") {
+            let message = format!("`{text}` is no compression; known: gzip, zstd");
+            reader.problem("invalid-value", place, message);
+        }
+        project.compression = text;
+    }
+    if let Some((place, value)) = reader.take(&mut keys, "version") {
+        if value.get_ref().is_str() {
+            if let Some(text) = reader.as_text("version", &place, value) {
+                project.version = Version::Text(text);
+            }
+        } else if let Some(mut table) = reader.table("version", &place, value) {
+            match reader.text(&mut table, "file") {
+                Some(file) => project.version = Version::File(file),
+                None => reader.problem("missing-key", place, "`version` needs `file`, or is a text".into()),
+            }
+            reader.finish(table);
+        }
+    }
+    reader.finish(keys);
+}
+
+fn library<'a>(reader: &mut Reader<'a>, name: &str, place: &Place, value: Value<'a>) -> Option<Library> {
+    let mut keys = reader.table(&format!("[library.{name}]"), place, value)?;
+    let packages = reader.texts(&mut keys, "packages", false);
+    let mut later = false;
+    for kind in LATER_LIBRARIES {
+        if let Some((place, _)) = reader.take(&mut keys, kind) {
+            later = true;
+            let message = format!("libraries made by `{kind}` are not supported by this version");
+            let finding = Finding::new("unsupported", message)
+                .help("`packages = [\"libNAME-dev\"]` takes the library from the distribution");
+            reader.findings.push(finding.at(place));
+        }
+    }
+    reader.finish(keys);
+    if packages.is_empty() && !later {
+        let message = format!("[library.{name}] needs `packages`, a list of development packages");
+        reader.problem("missing-key", place.clone(), message);
+    }
+    Some(Library { packages })
+}
+
+fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option<Binary> {
+    let place = keys.place();
+    let mut recipes = Vec::new();
+    for kind in ["rust", "go", "c", "cxx"] {
+        if let Some((place, value)) = reader.take(&mut keys, kind) {
+            recipes.push(recipe(reader, kind, name, &place, value));
+        }
+    }
+    let libraries = reader.texts(&mut keys, "libraries", false);
+    reader.finish(keys);
+    if recipes.len() != 1 {
+        let message = format!(
+            "[binary.{name}] needs exactly one of `rust`, `go`, `c`, `cxx`; it has {}",
+            recipes.len()
+        );
+        reader.problem("recipe-count", place, message);
+        return None;
+    }
+    Some(Binary { recipe: recipes.pop().flatten()?, libraries, place })
+}
+
+fn recipe<'a>(reader: &mut Reader<'a>, kind: &'static str, name: &str, place: &Place, value: Value<'a>) -> Option<Recipe> {
+    if value.get_ref().is_str() && matches!(kind, "rust" | "go") {
+        let text = reader.as_text(kind, place, value)?;
+        return Some(match kind {
+            "rust" => rust(text),
+            _ => Recipe::Go { path: text, package: ".".into(), tags: vec![], ldflags: vec![], cgo: false },
+        });
+    }
+    let mut keys = reader.table(&format!("`{kind}` of [binary.{name}]"), place, value)?;
+    let required = |reader: &mut Reader<'a>, value: Option<String>, key: &str| {
+        if value.is_none() {
+            reader.problem("missing-key", place.clone(), format!("`{kind}` of [binary.{name}] needs `{key}`"));
+        }
+        value
+    };
+    let recipe = match kind {
+        "rust" => {
+            let package = reader.text(&mut keys, "package");
+            let binary = reader.text(&mut keys, "binary");
+            let features = reader.texts(&mut keys, "features", false);
+            let default_features = reader.boolean(&mut keys, "default-features", true);
+            let profile = reader.text(&mut keys, "profile").unwrap_or_else(|| "release".into());
+            let manifest = folder(reader, &mut keys, "manifest").unwrap_or_default();
+            required(reader, package, "package").map(|package| Recipe::Rust {
+                package,
+                binary,
+                features,
+                default_features,
+                profile,
+                manifest,
+            })
+        }
+        "go" => {
+            let path = folder(reader, &mut keys, "path");
+            let package = reader.text(&mut keys, "package").unwrap_or_else(|| ".".into());
+            let tags = reader.texts(&mut keys, "tags", false);
+            let ldflags = reader.texts(&mut keys, "ldflags", false);
+            let cgo = reader.boolean(&mut keys, "cgo", false);
+            required(reader, path, "path").map(|path| Recipe::Go { path, package, tags, ldflags, cgo })
+        }
+        _ => {
+            let sources = reader.texts(&mut keys, "sources", false);
+            let flags = reader.texts(&mut keys, "flags", false);
+            let ldflags = reader.texts(&mut keys, "ldflags", false);
+            let include = reader.texts(&mut keys, "include", false);
+            required(reader, sources.first().cloned(), "sources")
+                .map(|_| Recipe::C { cxx: kind == "cxx", sources, flags, ldflags, include })
+        }
+    };
+    reader.finish(keys);
+    recipe
+}
+
+fn rust(package: String) -> Recipe {
+    Recipe::Rust {
+        package,
+        binary: None,
+        features: vec![],
+        default_features: true,
+        profile: "release".into(),
+        manifest: String::new(),
+    }
+}
+
+fn image<'a>(
+    reader: &mut Reader<'a>,
+    name: &str,
+    mut keys: Keys<'a>,
+    binaries: &mut BTreeMap<String, Binary>,
+) -> Image {
+    let place = keys.place();
+    let from = match reader.take(&mut keys, "from") {
+        Some((place, value)) => base(reader, name, &place, value),
+        None => {
+            let finding = Finding::new("missing-key", format!("[image.{name}] needs `from`"))
+                .help("`from = \"scratch\"`, `from = \"IMAGE\"` or `from = { packages = [\"libc6\"] }`");
+            reader.findings.push(finding.at(place.clone()));
+            Base::Scratch
+        }
+    };
+    let mut own = reader.texts(&mut keys, "binaries", false);
+    for kind in ["rust", "go"] {
+        if let Some(text) = reader.text(&mut keys, kind) {
+            let recipe = match kind {
+                "rust" => rust(text.clone()),
+                _ => Recipe::Go { path: text.clone(), package: ".".into(), tags: vec![], ldflags: vec![], cgo: false },
+            };
+            let binary = text.rsplit('/').next().unwrap_or(&text).to_owned();
+            binaries
+                .entry(binary.clone())
+                .or_insert(Binary { recipe, libraries: vec![], place: place.clone() });
+            own.push(binary);
+        }
+    }
+    let files = files(reader, name, &mut keys);
+    let mut expose = Vec::new();
+    for (place, port) in reader.placed_texts(&mut keys, "expose", false) {
+        let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
+        if number.parse::<u16>().is_ok() && matches!(protocol, "tcp" | "udp" | "sctp") {
+            expose.push(format!("{number}/{protocol}"));
+        } else {
+            reader.problem("invalid-value", place, format!("`{port}` is no port such as 8080 or \"53/udp\""));
+        }
+    }
+    let image = Image {
+        from,
+        binaries: own,
+        files,
+        entrypoint: reader.texts(&mut keys, "entrypoint", true),
+        cmd: reader.texts(&mut keys, "cmd", true),
+        env: reader.map(&mut keys, "env"),
+        expose,
+        user: reader.text(&mut keys, "user"),
+        workdir: reader.text(&mut keys, "workdir"),
+        labels: reader.map(&mut keys, "labels"),
+        volumes: reader.texts(&mut keys, "volumes", false),
+        stop_signal: reader.text(&mut keys, "stop-signal"),
+        publish: reader.boolean(&mut keys, "publish", true),
+        title: reader.text(&mut keys, "title"),
+        place,
+    };
+    reader.finish(keys);
+    image
+}
+
+fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a>) -> Base {
+    if value.get_ref().is_str() {
+        let text = reader.as_text("from", place, value).unwrap_or_default();
+        if text == "scratch" {
+            return Base::Scratch;
+        }
+        if text.contains(['/', ':']) {
+            let message = format!("[image.{image}] stands on `{text}`: bases from registries are not supported by this version");
+            let finding = Finding::new("unsupported", message)
+                .help("use \"scratch\", another image, or { packages = [\"…\"] }");
+            reader.findings.push(finding.at(place.clone()));
+        }
+        return Base::Image(text);
+    }
+    let Some(mut keys) = reader.table("from", place, value) else { return Base::Scratch };
+    let packages = reader.texts(&mut keys, "packages", false);
+    if packages.is_empty() {
+        let message = format!("`from` of [image.{image}] needs `packages`, a list of package names");
+        reader.problem("missing-key", place.clone(), message);
+    }
+    reader.finish(keys);
+    Base::Packages(packages)
+}
+
+fn files<'a>(reader: &mut Reader<'a>, image: &str, keys: &mut Keys<'a>) -> Vec<FileEntry> {
+    let mut files = Vec::new();
+    for mut entry in reader.tables(keys, "files", &format!("`files` of [image.{image}]")) {
+        let place = entry.place();
+        let (from, to) = (folder(reader, &mut entry, "from"), reader.text(&mut entry, "to"));
+        let mode = reader.text(&mut entry, "mode").and_then(|text| {
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
+            if mode.is_none() {
+                reader.problem("invalid-value", place.clone(), format!("`{text}` is no mode such as \"0755\""));
+            }
+            mode
+        });
+        reader.finish(entry);
+        let (Some(from), Some(to)) = (from, to) else {
+            reader.problem("missing-key", place, format!("`files` of [image.{image}] needs `from` and `to`"));
+            continue;
+        };
+        if !to.starts_with('/') || to.split('/').any(|part| part == "..") || to.ends_with('/') {
+            reader.problem("invalid-value", place.clone(), format!("`to` must be an absolute path of a file, this is `{to}`"));
+        }
+        files.push(FileEntry { from, to, mode, place });
+    }
+    files
+}
+
+/// A path in the project.
+fn folder<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) -> Option<String> {
+    let (place, value) = reader.take(keys, name)?;
+    let text = reader.as_text(name, &place, value)?;
+    if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        reader.problem("invalid-value", place, format!("`{name}` must stay in the project, this is `{text}`"));
+    }
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Some(parts.join("/"))
+}
+
+fn check_name(reader: &mut Reader<'_>, what: &str, name: &str, place: &Place) {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        let message = format!("`{name}` is no name of a {what}: lower-case letters, digits, `.`, `_`, `-`");
+        reader.problem("invalid-name", place.clone(), message);
+    }
+}

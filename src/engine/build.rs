@@ -1,0 +1,423 @@
+//! The main job: configuration in, one OCI layout out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::resolve::{Resolver, platforms, project_state};
+use super::schedule::{self, Failure, Outcome};
+use super::snapshot::Snapshot;
+use super::{Engine, pack};
+use crate::config::{self, FILE_NAME, Project};
+use crate::image::manifest::{CONFIG, Descriptor, INDEX};
+use crate::machine::environment::{Environment, available_cores, now_nanos};
+use crate::machine::sandbox::{self, Tier};
+use crate::model::event::Event;
+use crate::model::{Digest, Finding, Platform};
+use crate::plan::explanation::{Explained, State};
+use crate::plan::facts::Facts;
+use crate::plan::{Plan, images};
+use crate::release::layout::{self, Entry};
+use crate::source::debian::Apt;
+use crate::source::lock::Lock;
+use crate::store::{StatIndex, Store, StoreError};
+
+/// Name of the lock file.
+pub const LOCK_NAME: &str = "images.lock";
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Folder of `images.toml`.
+    pub project: PathBuf,
+    /// Images, all if empty.
+    pub images: Vec<String>,
+    /// Platforms, the project's if empty.
+    pub platforms: Vec<Platform>,
+    /// Cores, the machine's if not given.
+    pub jobs: Option<usize>,
+    /// Whether the lock may not change.
+    pub locked: bool,
+    /// Whether the network may not be used.
+    pub offline: bool,
+    /// Whether independent units go on after a failure.
+    pub keep_going: bool,
+    /// Sandbox tier, the best one if not given.
+    pub tier: Option<Tier>,
+    /// Where the layout goes, `target/images` in the project if not given.
+    pub output: Option<PathBuf>,
+}
+
+/// Why nothing, or not everything, was built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The configuration or the inputs are wrong (exit code 2).
+    Findings(Vec<Finding>),
+    /// Units failed (exit code 1).
+    Units(Vec<Failure>),
+    /// The cache cannot be used (exit code 1).
+    Store(StoreError),
+    /// The output cannot be written (exit code 1).
+    Output(String),
+    /// The user stopped it (exit code 130).
+    Interrupted,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Findings(findings) => {
+                let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("\n"))
+            }
+            Self::Units(failures) => {
+                let texts: Vec<String> = failures
+                    .iter()
+                    .map(|failure| format!("{} failed: {}", failure.unit, failure.message))
+                    .collect();
+                f.write_str(&texts.join("\n\n"))
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Output(text) => f.write_str(text),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl From<StoreError> for BuildError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// One line of the summary.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageReport {
+    /// Image name.
+    pub image: String,
+    /// Platform, or nothing for the index.
+    pub platform: Option<Platform>,
+    /// Digest of the manifest or index.
+    pub digest: Digest,
+    /// Compressed size of the layers, of all platforms for an index.
+    pub size_bytes: u64,
+    /// Layers made by this build.
+    pub layers_new: usize,
+    /// Layers that were there.
+    pub layers_shared: usize,
+    /// Time of the units that only this needed, in milliseconds.
+    pub time_ms: u64,
+}
+
+/// What was built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of this format.
+    pub version: u32,
+    /// The layout.
+    pub layout: PathBuf,
+    /// Images and platforms.
+    pub images: Vec<ImageReport>,
+    /// Units that ran, and that were there already.
+    pub units_run: usize,
+    /// Units whose result was there.
+    pub units_cached: usize,
+    /// Whether the layout was written.
+    pub written: bool,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A plan and everything to run it with.
+pub struct Prepared {
+    /// The engine.
+    pub engine: Engine,
+    /// The plan.
+    pub plan: Plan,
+    /// The facts that it came from.
+    pub facts: Facts,
+    output: PathBuf,
+    started: Instant,
+}
+
+fn finding(code: &'static str, message: String) -> BuildError {
+    BuildError::Findings(vec![Finding::new(code, message)])
+}
+
+/// Reads the configuration of a project.
+pub fn configuration(folder: &Path) -> Result<Project, BuildError> {
+    let file = folder.join(FILE_NAME);
+    let text = fs::read_to_string(&file).map_err(|error| {
+        let finding = match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Finding::new("no-configuration", format!("there is no {}", file.display())).help(
+                    "go to the folder that has one, or name it with `--project DIR`; \
+                     the README shows a first one",
+                )
+            }
+            _ => Finding::new("no-configuration", format!("cannot read {}: {error}", file.display())),
+        };
+        BuildError::Findings(vec![finding])
+    })?;
+    config::parse(FILE_NAME, &text).map_err(BuildError::Findings)
+}
+
+/// Reads, resolves and plans. Writes the lock if it grew.
+pub fn prepare(
+    request: &Request,
+    environment: &Environment,
+    events: Sender<Event>,
+    interrupted: Arc<AtomicBool>,
+) -> Result<Prepared, BuildError> {
+    let started = Instant::now();
+    let folder = fs::canonicalize(environment.folder.join(&request.project)).map_err(|error| {
+        finding("no-project", format!("cannot open {}: {error}", request.project.display()))
+    })?;
+    let project = configuration(&folder)?;
+    let wanted = platforms(&project, &request.platforms)
+        .map_err(|finding| BuildError::Findings(vec![finding]))?;
+    if let Some(name) = request.images.iter().find(|name| !project.images.contains_key(*name)) {
+        let known: Vec<&str> = project.images.keys().map(String::as_str).collect();
+        let message = format!("there is no image `{name}`; the project has {}", known.join(", "));
+        return Err(finding("unknown-image", message));
+    }
+    let cache = environment.cache_folder().ok_or_else(|| {
+        finding("no-cache", "there is no folder for the cache: set XSTITCH_CACHE or HOME".into())
+    })?;
+    let store = Store::open(&cache)?;
+    let jobs = request.jobs.unwrap_or_else(available_cores).max(1);
+    let tokens = jobserver::Client::new(jobs)
+        .map_err(|error| BuildError::Output(format!("cannot make a jobserver: {error}")))?;
+    let tier = tier(request.tier, &store, &events)?;
+    let lock_file = folder.join(LOCK_NAME);
+    let lock_text = fs::read_to_string(&lock_file).unwrap_or_default();
+    let lock = if lock_text.is_empty() {
+        Lock::default()
+    } else {
+        Lock::parse(LOCK_NAME, &lock_text).map_err(|finding| BuildError::Findings(vec![finding]))?
+    };
+    let state = project_state(store.root(), &folder);
+    let mut engine = Engine {
+        apt: Apt::new(environment, store.state("apt"), request.offline),
+        cargo: environment.get("CARGO").map(PathBuf::from).or_else(|| environment.find_program("cargo")),
+        environment: environment.clone(),
+        tier,
+        jobs,
+        tokens,
+        keep_going: request.keep_going,
+        offline: request.offline,
+        events,
+        interrupted,
+        project_state: state.clone(),
+        snapshots: BTreeMap::new(),
+        network: Mutex::new(()),
+        project: folder.clone(),
+        store,
+    };
+    let mut resolver = Resolver {
+        index: StatIndex::open(&state.join("stat-index.json"), now_nanos()),
+        engine: &engine,
+        folder: &folder,
+        lock,
+        locked: request.locked,
+        findings: Vec::new(),
+    };
+    let facts = resolver.facts(&project);
+    resolver.index.save()?;
+    let (lock, findings) = (resolver.lock, resolver.findings);
+    let Some(facts) = facts.filter(|_| findings.is_empty()) else {
+        return Err(BuildError::Findings(findings));
+    };
+    let rendered = lock.render();
+    if rendered != lock_text && !lock.packages.is_empty() {
+        crate::store::write_atomically(&lock_file, rendered.as_bytes())?;
+    }
+    engine.snapshots = facts
+        .listings
+        .iter()
+        .map(|(name, listing)| {
+            let slug = if name.is_empty() { "root".to_owned() } else { name.replace('/', "-") };
+            let snapshot = Snapshot {
+                listing: listing.clone(),
+                folder: state.join("src").join(slug),
+                done: OnceLock::new(),
+            };
+            (name.clone(), snapshot)
+        })
+        .collect();
+    let plan = images::plan(&facts, &request.images, &wanted);
+    let output = match &request.output {
+        Some(output) => environment.folder.join(output),
+        None => folder.join("target/images"),
+    };
+    Ok(Prepared { engine, plan, facts, output, started })
+}
+
+/// The tier asked for, or the best that the machine can do. What was found out is
+/// remembered until the machine is started again.
+fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Tier, BuildError> {
+    if let Some(tier) = asked {
+        return Ok(tier);
+    }
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let user = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let key = Digest::of(format!("{boot}{user}{}", rustix::process::getuid().as_raw()).as_bytes());
+    let memory = store.state("tier").join(key.hex());
+    let known = fs::read_to_string(&memory).ok().and_then(|name| Tier::parse(&name));
+    if let Some(tier) = known {
+        return Ok(tier);
+    }
+    let scratch = store.scratch()?;
+    let (tier, reason) = sandbox::detect(scratch.path());
+    if let Some(reason) = reason {
+        let text = format!("this machine allows no private namespaces ({reason}); using the tier `{}`", tier.name());
+        let _ = events.send(Event::Warning { text });
+    }
+    crate::store::write_atomically(&memory, tier.name().as_bytes())?;
+    Ok(tier)
+}
+
+impl Prepared {
+    /// What would happen to each unit.
+    pub fn explain(&self) -> Vec<Explained> {
+        let mut outputs: BTreeMap<usize, Digest> = BTreeMap::new();
+        let mut explained = Vec::new();
+        for (index, unit) in self.plan.units.iter().enumerate() {
+            let needs: Option<Vec<Digest>> = unit.needs.iter().map(|need| outputs.get(need).copied()).collect();
+            let state = match needs.map(|needs| self.engine.store.record(&self.plan.key(index, &needs))) {
+                Some(Some(record)) => {
+                    outputs.insert(index, record.output);
+                    State::Cached
+                }
+                Some(None) => State::WillRun,
+                None => State::MayRun,
+            };
+            explained.push(Explained {
+                unit: unit.name.clone(),
+                kind: unit.kind(),
+                state,
+                needs: unit.needs.iter().map(|&need| self.plan.units[need].name.clone()).collect(),
+            });
+        }
+        explained
+    }
+
+    /// Runs the plan and writes the layout.
+    pub fn build(&self) -> Result<Report, BuildError> {
+        let outcome = schedule::run(&self.engine, &self.plan);
+        if outcome.interrupted {
+            return Err(BuildError::Interrupted);
+        }
+        if !outcome.failures.is_empty() {
+            return Err(BuildError::Units(outcome.failures));
+        }
+        let output = |error: String| BuildError::Output(format!("cannot write {}: {error}", self.output.display()));
+        let mut blobs: BTreeMap<Digest, (u64, PathBuf)> = BTreeMap::new();
+        let mut entries = Vec::new();
+        let mut reports = Vec::new();
+        for image in self.plan.images.iter().filter(|image| image.publish) {
+            let Some(index) = image.index else { continue };
+            let mut total = 0;
+            for (platform, manifest, layers) in &image.platforms {
+                let report = self.collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs).map_err(output)?;
+                total += report.size_bytes;
+                reports.push(report);
+            }
+            let file = self.file(&outcome, index, pack::INDEX_BLOB);
+            let bytes = fs::read(&file).map_err(|error| output(error.to_string()))?;
+            let descriptor = Descriptor::of(INDEX, &bytes);
+            blobs.insert(descriptor.digest, (descriptor.size_bytes, file));
+            let platforms = reports.iter().filter(|report| report.image == image.name);
+            let report = ImageReport {
+                image: image.name.clone(),
+                platform: None,
+                digest: descriptor.digest,
+                size_bytes: total,
+                layers_new: platforms.clone().map(|report| report.layers_new).sum(),
+                layers_shared: platforms.map(|report| report.layers_shared).sum(),
+                time_ms: 0,
+            };
+            reports.push(report);
+            for tag in &self.facts.project.tags {
+                let tag = tag.replace("{version}", &self.facts.version);
+                let prefix = self.facts.project.registry.as_ref().map_or(String::new(), |registry| format!("{registry}/"));
+                entries.push(Entry {
+                    name: format!("{prefix}{}:{tag}", image.name),
+                    reference: format!("{}:{tag}", image.name),
+                    index: descriptor.clone(),
+                });
+            }
+        }
+        let written = layout::write(&self.output, &entries, &blobs).map_err(|error| output(error.to_string()))?;
+        Ok(Report {
+            version: 1,
+            layout: self.output.clone(),
+            images: reports,
+            units_run: outcome.ran.len(),
+            units_cached: outcome.records.len() - outcome.ran.len(),
+            written,
+            elapsed_ms: milliseconds(self.started.elapsed()),
+        })
+    }
+
+    fn file(&self, outcome: &Outcome, unit: usize, name: &str) -> PathBuf {
+        self.engine.store.tree_path(&outcome.records[&unit].output).join(name)
+    }
+
+    /// Adds the blobs of one image on one platform, and reports it.
+    fn collect(
+        &self,
+        outcome: &Outcome,
+        image: &str,
+        platform: &Platform,
+        manifest: usize,
+        layers: &[usize],
+        blobs: &mut BTreeMap<Digest, (u64, PathBuf)>,
+    ) -> Result<ImageReport, String> {
+        let mut size_bytes = 0;
+        for &layer in layers {
+            let packed = pack::packed(&self.engine, &outcome.records[&layer])?;
+            size_bytes += packed.size_bytes;
+            let file = self.file(outcome, layer, pack::LAYER_BLOB);
+            blobs.insert(packed.digest, (packed.size_bytes, file));
+        }
+        let mut digest = Digest::of(b"");
+        for (name, media_type) in [(pack::CONFIG_BLOB, CONFIG), (pack::MANIFEST_BLOB, "")] {
+            let file = self.file(outcome, manifest, name);
+            let bytes = fs::read(&file).map_err(|error| error.to_string())?;
+            let descriptor = Descriptor::of(media_type, &bytes);
+            digest = descriptor.digest;
+            blobs.insert(digest, (descriptor.size_bytes, file));
+        }
+        let new = layers.iter().filter(|layer| outcome.ran.contains_key(layer)).count();
+        let mut below = std::collections::BTreeSet::from([manifest]);
+        for index in (0..=manifest).rev() {
+            if below.contains(&index) {
+                below.extend(&self.plan.units[index].needs);
+            }
+        }
+        let time: Duration = below.iter().filter_map(|unit| outcome.ran.get(unit)).sum();
+        Ok(ImageReport {
+            image: image.to_owned(),
+            platform: Some(platform.clone()),
+            digest,
+            size_bytes,
+            layers_new: new,
+            layers_shared: layers.len() - new,
+            time_ms: milliseconds(time),
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,147 @@
+//! Units whose work is done here, not by a child: layers, checks, manifests, indexes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Engine;
+use super::execute::text;
+use crate::archive::compression::Compression;
+use crate::gate;
+use crate::image::filesystem::Filesystem;
+use crate::image::layer::{self, PackedLayer};
+use crate::image::manifest::{self, Descriptor};
+use crate::image::root;
+use crate::image::summary::{LayerSummary, summarise};
+use crate::model::Platform;
+use crate::model::action::{LayerAction, LayerContent, ManifestAction};
+use crate::store::Record;
+use crate::toolchain::description::by_platform;
+
+/// Names of the files in the output of a layer unit.
+pub const LAYER_BLOB: &str = "layer";
+const LAYER_FACTS: &str = "layer.json";
+const LAYER_SUMMARY: &str = "summary.json";
+/// Names of the files in the output of a manifest unit.
+pub const CONFIG_BLOB: &str = "config.json";
+/// The manifest's bytes.
+pub const MANIFEST_BLOB: &str = "manifest.json";
+/// The index's bytes.
+pub const INDEX_BLOB: &str = "index.json";
+
+fn tree(engine: &Engine, record: &Record) -> PathBuf {
+    engine.store.tree_path(&record.output)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+pub fn layer(
+    engine: &Engine,
+    action: &LayerAction,
+    needs: &[Record],
+    threads: usize,
+    out: &Path,
+) -> Result<(), String> {
+    let mut files = match &action.content {
+        LayerContent::Root { furnish } => {
+            let mut files = Filesystem::from_folder(&tree(engine, &needs[0])).map_err(text)?;
+            root::trust(&mut files).map_err(text)?;
+            if *furnish {
+                root::furnish(&mut files);
+            }
+            files
+        }
+        LayerContent::Outputs { files: outputs } => {
+            let mut files = Filesystem::default();
+            for (from, to) in outputs {
+                let from = tree(engine, &needs[0]).join(from);
+                files.add_file(to.trim_start_matches('/'), from, 0o755);
+            }
+            files
+        }
+        LayerContent::Files { files: entries } => {
+            let mut files = Filesystem::default();
+            for entry in entries {
+                let path = engine.project.join(&entry.from);
+                let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+                if crate::model::Digest::of(&bytes) != entry.digest {
+                    return Err(format!("{} changed while the build ran; run it again", entry.from));
+                }
+                files.add_bytes(entry.to.trim_start_matches('/'), bytes, entry.mode);
+            }
+            files
+        }
+    };
+    files.add_parents();
+    let compression: Compression = action.compression.parse()?;
+    let blob = fs::File::create(out.join(LAYER_BLOB)).map_err(text)?;
+    let packed = layer::pack(&files, &action.title, compression, threads, action.epoch_secs, blob)
+        .map_err(|error| format!("cannot pack the layer: {error}"))?;
+    let summary = summarise(&files).map_err(text)?;
+    write(&out.join(LAYER_FACTS), &serde_json::to_vec(&packed).map_err(text)?)?;
+    write(&out.join(LAYER_SUMMARY), &serde_json::to_vec(&summary).map_err(text)?)
+}
+
+pub fn check(engine: &Engine, image: &str, platform: &Platform, needs: &[Record]) -> Result<(), String> {
+    let target = by_platform(platform).ok_or_else(|| format!("no target for {platform}"))?;
+    let mut findings = Vec::new();
+    for record in needs {
+        let folder = tree(engine, record);
+        let packed: PackedLayer = read(&folder.join(LAYER_FACTS))?;
+        let summary: LayerSummary = read(&folder.join(LAYER_SUMMARY))?;
+        findings.extend(gate::platform::check(&summary, &packed.title, target));
+    }
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    Err(format!("image {image} for {platform} is refused:\n{}", findings.join("\n")))
+}
+
+/// Facts of a packed layer.
+pub fn packed(engine: &Engine, record: &Record) -> Result<PackedLayer, String> {
+    read(&tree(engine, record).join(LAYER_FACTS))
+}
+
+pub fn manifest(engine: &Engine, action: &ManifestAction, needs: &[Record], out: &Path) -> Result<(), String> {
+    let mut annotations = action.annotations.clone();
+    // A base of the configuration comes first, then the check, then the layers.
+    let mut needs = needs;
+    if let (Some(base), [manifest, rest @ ..]) = (&action.base, needs) {
+        let bytes = fs::read(tree(engine, manifest).join(MANIFEST_BLOB)).map_err(text)?;
+        let key = |name: &str| format!("org.opencontainers.image.base.{name}");
+        annotations.insert(key("name"), base.clone());
+        annotations.insert(key("digest"), crate::model::Digest::of(&bytes).to_string());
+        needs = rest;
+    }
+    let layers: Vec<PackedLayer> =
+        needs.iter().skip(1).map(|record| packed(engine, record)).collect::<Result<_, _>>()?;
+    let config = manifest::config(action, &layers);
+    let descriptor = Descriptor::of(manifest::CONFIG, &config);
+    write(&out.join(CONFIG_BLOB), &config)?;
+    write(&out.join(MANIFEST_BLOB), &manifest::manifest(&descriptor, &layers, &annotations))
+}
+
+pub fn index(
+    engine: &Engine,
+    platforms: &[Platform],
+    annotations: &BTreeMap<String, String>,
+    needs: &[Record],
+    out: &Path,
+) -> Result<(), String> {
+    let mut manifests = Vec::new();
+    for (platform, record) in platforms.iter().zip(needs) {
+        let bytes = fs::read(tree(engine, record).join(MANIFEST_BLOB)).map_err(text)?;
+        let mut descriptor = Descriptor::of(manifest::MANIFEST, &bytes);
+        descriptor.platform = Some(platform.clone());
+        manifests.push(descriptor);
+    }
+    write(&out.join(INDEX_BLOB), &manifest::index(&manifests, annotations))
+}

@@ -1,0 +1,99 @@
+//! Snapshots: the copies of the sources that compilers see.
+//!
+//! A file of a snapshot is written only when its content differs, so that times there
+//! move with content and never with a checkout; a file that changed since it was listed
+//! is an error, not a mixture.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::model::Digest;
+use crate::plan::facts::Listing;
+
+/// A listing and where its copy goes.
+pub struct Snapshot {
+    /// What is copied.
+    pub listing: Listing,
+    /// The copy.
+    pub folder: PathBuf,
+    /// The result of the copy in this run.
+    pub done: OnceLock<Result<(), String>>,
+}
+
+impl Snapshot {
+    /// Copies what changed, once a run, and returns the folder of the copy.
+    pub fn folder(&self) -> Result<&Path, String> {
+        let result = self.done.get_or_init(|| {
+            synchronise(&self.listing, &self.folder)
+                .map_err(|error| format!("copying sources to {}: {error}", self.folder.display()))
+        });
+        result.clone().map(|()| self.folder.as_path())
+    }
+}
+
+/// Makes `folder` hold the listed files and nothing else.
+fn synchronise(listing: &Listing, folder: &Path) -> io::Result<()> {
+    let state = folder.with_extension("json");
+    let known: BTreeMap<String, (Digest, bool)> = fs::read(&state)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    // While files move, the record of what is there is not true.
+    let _ = fs::remove_file(&state);
+    fs::create_dir_all(folder)?;
+    let wanted: BTreeMap<String, (Digest, bool)> = listing
+        .files
+        .iter()
+        .map(|(path, file)| (path.clone(), (file.digest, file.executable)))
+        .collect();
+    remove_others(folder, folder, &wanted)?;
+    for (path, file) in &wanted {
+        let place = folder.join(path);
+        if known.get(path) == Some(file) && place.is_file() {
+            continue;
+        }
+        let bytes = fs::read(listing.root.join(path))?;
+        if Digest::of(&bytes) != file.0 {
+            return Err(io::Error::other(format!(
+                "{path} changed while the build started; run it again"
+            )));
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let _ = fs::remove_file(&place);
+        fs::write(&place, bytes)?;
+        let mode = if file.1 { 0o755 } else { 0o644 };
+        fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
+    }
+    fs::write(&state, serde_json::to_vec(&wanted)?)
+}
+
+fn remove_others<T>(
+    root: &Path,
+    folder: &Path,
+    wanted: &BTreeMap<String, T>,
+) -> io::Result<()> {
+    let parents: BTreeSet<&str> = wanted
+        .keys()
+        .flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at]))
+        .collect();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            if parents.contains(name.as_str()) {
+                remove_others(root, &path, wanted)?;
+            } else {
+                fs::remove_dir_all(&path)?;
+            }
+        } else if !wanted.contains_key(&name) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

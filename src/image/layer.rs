@@ -1,0 +1,131 @@
+//! Layers: a file system as a tar archive (OCI image specification, "Image Layer
+//! Filesystem Changeset"), compressed and digested in one pass.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::filesystem::{Filesystem, Kind, Source};
+use crate::archive::compression::{Compression, Encoder};
+use crate::model::{Digest, Hasher};
+
+/// What is known of a layer once it is bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedLayer {
+    /// Digest of the compressed bytes.
+    pub digest: Digest,
+    /// Digest of the tar archive.
+    pub diff_id: Digest,
+    /// Size of the compressed bytes.
+    pub size_bytes: u64,
+    /// Media type of the compressed bytes.
+    pub media_type: String,
+    /// What it holds, for the history of images.
+    pub title: String,
+}
+
+/// Writes to two places at once: the bytes go on, the hasher sees them.
+struct Tee<W> {
+    writer: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Tee<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// Packs `files` into `out`. Every member is dated `epoch_secs` and owned by 0:0; the
+/// bytes depend on nothing else.
+pub fn pack(
+    files: &Filesystem,
+    title: &str,
+    compression: Compression,
+    threads: usize,
+    epoch_secs: u64,
+    out: impl Write,
+) -> io::Result<PackedLayer> {
+    let compressed = Tee { writer: BufWriter::with_capacity(1 << 20, out), hasher: Hasher::new() };
+    let encoder = Encoder::new(compressed, compression, threads);
+    let plain = Tee { writer: BufWriter::with_capacity(1 << 16, encoder), hasher: Hasher::new() };
+    let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 18, plain));
+    for (path, node) in &files.nodes {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(node.mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(epoch_secs);
+        header.set_size(0);
+        match &node.kind {
+            Kind::Folder => {
+                header.set_entry_type(tar::EntryType::Directory);
+                tar.append_data(&mut header, format!("{path}/"), io::empty())?;
+            }
+            Kind::Link(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, path, target)?;
+            }
+            Kind::File(Source::Bytes(bytes)) => {
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, path, bytes.as_slice())?;
+            }
+            Kind::File(Source::Path(file)) => {
+                let file = fs::File::open(file)?;
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_size(file.metadata()?.len());
+                tar.append_data(&mut header, path, file)?;
+            }
+        }
+    }
+    let plain = tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let (diff_id, _) = plain.hasher.finish();
+    let encoder = plain.writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let mut compressed = encoder.finish()?;
+    compressed.flush()?;
+    let (digest, size_bytes) = compressed.hasher.finish();
+    let media_type = format!("application/vnd.oci.image.layer.v1.tar+{compression}");
+    Ok(PackedLayer { digest, diff_id, size_bytes, media_type, title: title.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_depends_on_its_members_only() {
+        let mut files = Filesystem::default();
+        files.add_bytes("usr/bin/x", "hello", 0o755);
+        files.add_link("bin", "usr/bin");
+        files.add_bytes(&format!("usr/share/{}/file", "long".repeat(40)), "deep", 0o644);
+        files.add_parents();
+        let pack = |threads| {
+            let mut out = Vec::new();
+            let layer = pack(&files, "x", Compression::Gzip, threads, 0, &mut out).unwrap();
+            assert_eq!(layer.digest, Digest::of(&out));
+            assert_eq!(layer.size_bytes, out.len() as u64);
+            (layer, out)
+        };
+        let (layer, out) = pack(1);
+        assert_eq!(pack(3).0, layer);
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(out.as_slice()));
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                assert_eq!(entry.header().mtime().unwrap(), 0);
+                entry.path().unwrap().to_string_lossy().into_owned()
+            })
+            .collect();
+        assert_eq!(&names[..3], ["bin", "usr/", "usr/bin/"]);
+    }
+}

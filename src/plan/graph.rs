@@ -1,0 +1,107 @@
+//! Units and what they need.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::model::action::{Action, JobStyle};
+use crate::model::{Configuration, Digest, Platform};
+
+/// One thing in one configuration.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Unique name, such as `binary auth linux/arm64`.
+    pub name: String,
+    /// The circumstances, where they matter.
+    pub configuration: Option<Configuration>,
+    /// What it does.
+    pub action: Action,
+    /// Units that it needs, as indices into [`Plan::units`]; always smaller than its own.
+    pub needs: Vec<usize>,
+}
+
+impl Unit {
+    /// The folder of compiler state that no two units may use at once.
+    pub fn state(&self) -> Option<&str> {
+        match &self.action {
+            Action::Process(process) => Some(&process.state),
+            _ => None,
+        }
+    }
+
+    /// How the unit shares cores.
+    pub fn jobs(&self) -> JobStyle {
+        match &self.action {
+            Action::Process(process) => process.jobs,
+            Action::PackLayer(_) => JobStyle::Lease,
+            _ => JobStyle::Single,
+        }
+    }
+
+    /// What the unit is, in one word.
+    pub fn kind(&self) -> &'static str {
+        match &self.action {
+            Action::UnpackPackages(_) => "packages",
+            Action::VendorCrates { .. } => "crates",
+            Action::DownloadModules { .. } => "modules",
+            Action::Process(_) => "compile",
+            Action::PackLayer(_) => "layer",
+            Action::CheckPlatform { .. } => "check",
+            Action::Manifest(_) => "manifest",
+            Action::Index { .. } => "index",
+        }
+    }
+}
+
+/// A finished image in the plan.
+#[derive(Clone, Debug)]
+pub struct PlannedImage {
+    /// Image name.
+    pub name: String,
+    /// Whether it goes into the layout.
+    pub publish: bool,
+    /// Manifest unit and layer units by platform, in the order of the index.
+    pub platforms: Vec<(Platform, usize, Vec<usize>)>,
+    /// Index unit, where the image is published.
+    pub index: Option<usize>,
+}
+
+/// Units in an order in which each comes after what it needs, and the images they make.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The units.
+    pub units: Vec<Unit>,
+    /// The images.
+    pub images: Vec<PlannedImage>,
+    /// Folders of the machine that actions mount, by name.
+    pub machine_folders: BTreeMap<String, PathBuf>,
+}
+
+impl Plan {
+    /// Adds a unit, or finds the one that does the same with the same needs.
+    pub fn add(&mut self, unit: Unit) -> usize {
+        let same = self
+            .units
+            .iter()
+            .position(|known| known.action == unit.action && known.needs == unit.needs);
+        same.unwrap_or_else(|| {
+            self.units.push(unit);
+            self.units.len() - 1
+        })
+    }
+
+    /// For each unit, how many units stand on the longest chain that waits for it.
+    pub fn chain_lengths(&self) -> Vec<usize> {
+        let mut lengths = vec![1; self.units.len()];
+        for (index, unit) in self.units.iter().enumerate().rev() {
+            for &need in &unit.needs {
+                lengths[need] = lengths[need].max(lengths[index] + 1);
+            }
+        }
+        lengths
+    }
+
+    /// The key of a unit whose needs have these outputs, in the order of its needs.
+    pub fn key(&self, index: usize, outputs: &[Digest]) -> Digest {
+        super::key::key(&self.units[index], outputs)
+    }
+}

@@ -1,0 +1,113 @@
+//! Keys: what decides that a result can be used again.
+//!
+//! | enters | why |
+//! |---|---|
+//! | the version of this program's actions | a new packer may make other bytes |
+//! | the action, as JSON | commands, environment, tools, package pins, layer members |
+//! | digests of the sources it declares (in the action) | they are compiled |
+//! | digests of machine folders it mounts (in the action) | they compile |
+//! | the configuration | the same commands for another target are another unit |
+//! | digests of the outputs of the needed units | they are inputs |
+//!
+//! | stays out | why |
+//! |---|---|
+//! | names of units | people may rename |
+//! | paths, host, user, clock, inherited environment | the same work elsewhere is the same |
+//! | number of jobs, sandbox tier | a test proves that they change nothing |
+
+use serde::Serialize;
+
+use super::Unit;
+use crate::model::action::Action;
+use crate::model::{Configuration, Digest};
+
+/// Raised when an action of the same text gives other bytes than before.
+const ACTIONS_VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Key<'a> {
+    version: u32,
+    action: &'a Action,
+    configuration: &'a Option<Configuration>,
+    needs: &'a [Digest],
+}
+
+/// The key of `unit` whose needs gave `outputs`.
+pub fn key(unit: &Unit, outputs: &[Digest]) -> Digest {
+    let key = Key {
+        version: ACTIONS_VERSION,
+        action: &unit.action,
+        configuration: &unit.configuration,
+        needs: outputs,
+    };
+    Digest::of(&serde_json::to_vec(&key).expect("an action has string keys only"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::action::{JobStyle, Mount, ProcessAction, SourceReference};
+
+    fn unit() -> Unit {
+        let action = ProcessAction {
+            commands: vec![vec!["cc".into(), "x.c".into()]],
+            environment: BTreeMap::from([("LC_ALL".into(), "C".into())]),
+            folder: "@{src}".into(),
+            mounts: BTreeMap::from([("llvm".into(), Mount::Need { need: 0 })]),
+            tools: BTreeMap::from([("bin/cc".into(), "#!/bin/sh\n".into())]),
+            sources: SourceReference { name: "x".into(), digest: Digest::of(b"x") },
+            state: "x".into(),
+            jobs: JobStyle::Single,
+        };
+        let configuration = Configuration {
+            execution: "x86_64-unknown-linux-gnu".into(),
+            target: "aarch64-unknown-linux-gnu".into(),
+            suite: "bookworm".into(),
+            cpu: "armv8-a".into(),
+            profile: "release".into(),
+        };
+        Unit {
+            name: "binary x".into(),
+            configuration: Some(configuration),
+            action: Action::Process(Box::new(action)),
+            needs: vec![0],
+        }
+    }
+
+    #[test]
+    fn every_field_counts() {
+        let needs = [Digest::of(b"need")];
+        let base = key(&unit(), &needs);
+        let differs = |what: &str, change: &dyn Fn(&mut ProcessAction, &mut Configuration)| {
+            let mut unit = unit();
+            let Action::Process(action) = &mut unit.action else { unreachable!() };
+            change(action, unit.configuration.as_mut().unwrap());
+            assert_ne!(key(&unit, &needs), base, "{what}");
+        };
+        differs("command", &|a, _| a.commands[0].push("-O2".into()));
+        differs("environment", &|a, _| drop(a.environment.insert("X".into(), "1".into())));
+        differs("folder", &|a, _| a.folder.push('x'));
+        differs("mounts", &|a, _| {
+            let machine = Mount::Machine { name: "go".into(), digest: Digest::of(b"go") };
+            a.mounts.insert("go".into(), machine);
+        });
+        differs("machine folder", &|a, _| {
+            let machine = Mount::Machine { name: "go".into(), digest: Digest::of(b"other") };
+            a.mounts.insert("llvm".into(), machine);
+        });
+        differs("tools", &|a, _| drop(a.tools.insert("bin/ld".into(), String::new())));
+        differs("sources", &|a, _| a.sources.digest = Digest::of(b"y"));
+        differs("state", &|a, _| a.state.push('x'));
+        differs("jobs", &|a, _| a.jobs = JobStyle::Lease);
+        differs("execution", &|_, c| c.execution.push('x'));
+        differs("target", &|_, c| c.target.push('x'));
+        differs("suite", &|_, c| c.suite.push('x'));
+        differs("cpu", &|_, c| c.cpu.push('x'));
+        differs("profile", &|_, c| c.profile.push('x'));
+        assert_ne!(key(&unit(), &[Digest::of(b"other")]), base, "needs");
+        let renamed = Unit { name: "other".into(), needs: vec![7], ..unit() };
+        assert_eq!(key(&renamed, &needs), base, "names and places stay out");
+    }
+}

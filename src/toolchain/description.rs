@@ -1,0 +1,128 @@
+//! Targets as data: one TOML file below `toolchains/` for each, compiled in.
+//!
+//! Deliberately absent: where tools come from, and any `if` about an architecture.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::model::Platform;
+
+/// One target.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Description {
+    /// Rust target triple, which names the file too.
+    pub triple: String,
+    /// OCI platform, with variant where the architecture has several.
+    pub platform: Platform,
+    /// Architecture name of Debian packages.
+    pub debian_architecture: String,
+    /// Multiarch triple, as in `/usr/lib/<triple>`.
+    pub gnu_triple: String,
+    /// Path of the dynamic loader that executables name.
+    pub dynamic_loader: String,
+    /// CPU baseline that code is compiled for.
+    pub cpu: String,
+    /// Emulator that may run a finished image in tests; never used to build.
+    pub emulator: String,
+    /// `--target` of clang.
+    pub clang_triple: String,
+    /// Further compiler flags that the ABI or the baseline needs.
+    pub cflags: Vec<String>,
+    /// `GOARCH`.
+    pub goarch: String,
+    /// Go's variables for the baseline, such as `GOARM`.
+    pub go: BTreeMap<String, String>,
+    /// What ELF headers say.
+    pub elf: Elf,
+}
+
+/// The header of every ELF file of a target (gABI, "ELF header").
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Elf {
+    /// `e_machine`.
+    pub machine: u16,
+    /// Its name, for people.
+    pub machine_name: String,
+    /// 32 or 64 (`EI_CLASS`).
+    pub class: u8,
+    /// `EI_DATA`.
+    pub endianness: Endianness,
+}
+
+/// Byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Endianness {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+static ALL: LazyLock<Vec<Description>> = LazyLock::new(|| {
+    [
+        include_str!("../../toolchains/x86_64-unknown-linux-gnu.toml"),
+        include_str!("../../toolchains/aarch64-unknown-linux-gnu.toml"),
+        include_str!("../../toolchains/armv7-unknown-linux-gnueabihf.toml"),
+        include_str!("../../toolchains/powerpc64le-unknown-linux-gnu.toml"),
+        include_str!("../../toolchains/riscv64gc-unknown-linux-gnu.toml"),
+        include_str!("../../toolchains/s390x-unknown-linux-gnu.toml"),
+    ]
+    .iter()
+    .map(|text| toml::from_str(text).expect("a test parses every description"))
+    .collect()
+});
+
+/// Every target.
+pub fn all() -> &'static [Description] {
+    &ALL
+}
+
+/// The target of a platform.
+pub fn by_platform(platform: &Platform) -> Option<&'static Description> {
+    all().iter().find(|description| description.platform == *platform)
+}
+
+/// The target of that triple.
+pub fn by_triple(triple: &str) -> Option<&'static Description> {
+    all().iter().find(|description| description.triple == triple)
+}
+
+/// The machine that this program runs on.
+pub fn host() -> Option<&'static Description> {
+    let architecture = std::env::consts::ARCH;
+    all().iter().find(|description| {
+        let first = description.triple.split('-').next().unwrap_or_default();
+        first == architecture
+            || (architecture == "arm" && first == "armv7")
+            || (architecture == "riscv64" && first == "riscv64gc")
+            || (architecture == "powerpc64" && first == "powerpc64le")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_description_is_whole() {
+        let platforms: std::collections::BTreeSet<_> = all().iter().map(|d| &d.platform).collect();
+        assert_eq!(platforms.len(), 6);
+        use crate::model::platform::{PLATFORMS, TRIPLES};
+        for (description, (platform, triple)) in all().iter().zip(PLATFORMS.iter().zip(TRIPLES)) {
+            assert_eq!(description.platform.to_string(), *platform);
+            assert_eq!(description.triple, triple);
+        }
+        for description in all() {
+            assert!(description.dynamic_loader.starts_with("/lib"), "{description:?}");
+            assert!(matches!(description.elf.class, 32 | 64), "{description:?}");
+            assert_eq!(by_triple(&description.triple), Some(description));
+            assert_eq!(by_platform(&description.platform), Some(description));
+        }
+        assert!(host().is_some());
+    }
+}

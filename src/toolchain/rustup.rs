@@ -1,0 +1,114 @@
+//! A rustup toolchain of the machine, where it has or can get every target.
+
+use std::path::{Path, PathBuf};
+
+use crate::machine::environment::Environment;
+use crate::machine::process::Process;
+
+/// A rustup toolchain with a standard library for every target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RustupChoice {
+    /// Its folder, which holds `bin` and `lib`.
+    pub root: PathBuf,
+    /// What `rustc --version` prints.
+    pub version: String,
+}
+
+/// The active rustup toolchain with every one of `triples`, asking rustup for those that
+/// are missing unless `offline`. The error is one line for people: why not.
+pub fn choose(
+    environment: &Environment,
+    triples: &[String],
+    offline: bool,
+) -> Result<RustupChoice, String> {
+    let rustup = environment.find_program("rustup").ok_or("there is no rustup on PATH")?;
+    let run = |arguments: &[&str]| {
+        let mut process = Process::new(&rustup).args(arguments.iter().copied());
+        process.environment = environment.for_downloads();
+        let process = process.folder(&environment.folder);
+        let output = process.output().map_err(|error| error.to_string())?;
+        if output.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            let text = output.text();
+            let line = text.lines().find(|line| line.starts_with("error")).or(text.lines().next());
+            Err(format!("`rustup {}`: {}", arguments.join(" "), line.unwrap_or("failed")))
+        }
+    };
+    let rustc = PathBuf::from(run(&["which", "rustc"])?);
+    let root = rustc
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("rustup names no toolchain folder")?
+        .to_owned();
+    let missing = || -> Vec<&String> {
+        let has = |triple: &str| root.join("lib/rustlib").join(triple).join("lib").is_dir();
+        triples.iter().filter(|triple| !has(triple)).collect()
+    };
+    let wanted = missing();
+    if !wanted.is_empty() {
+        if offline {
+            return Err("the rustup toolchain lacks targets, and `--offline` was given".into());
+        }
+        let mut arguments = vec!["target", "add"];
+        arguments.extend(wanted.iter().map(|triple| triple.as_str()));
+        run(&arguments)?;
+        if let Some(triple) = missing().first() {
+            return Err(format!("rustup added no standard library for {triple}"));
+        }
+    }
+    let mut process = Process::new(&rustc).arg("--version");
+    process.environment = environment.for_downloads();
+    let output = process.output().map_err(|error| error.to_string())?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(RustupChoice { root, version })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn check(add: &str) -> Result<RustupChoice, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("toolchain");
+        std::fs::create_dir_all(root.join("bin")).unwrap();
+        std::fs::create_dir_all(root.join("lib/rustlib/x/lib")).unwrap();
+        let script = |path: &Path, text: String| {
+            std::fs::write(path, text).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script(&root.join("bin/rustc"), "#!/bin/sh\necho rustc 9.9.9\n".into());
+        let root_text = root.display();
+        script(
+            &folder.path().join("rustup"),
+            format!(
+                "#!/bin/sh\ncase \"$1\" in\nwhich) echo {root_text}/bin/rustc ;;\n\
+                 target) shift 2; for t; do {add}; done ;;\nesac\n"
+            )
+            .replace("ROOT", &root_text.to_string()),
+        );
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let environment = Environment {
+            variables: BTreeMap::from([("PATH".into(), path)]),
+            folder: folder.path().to_owned(),
+        };
+        choose(&environment, &["x".into(), "y".into()], false)
+    }
+
+    #[test]
+    fn missing_targets_are_added() {
+        let choice = check("mkdir -p ROOT/lib/rustlib/$t/lib").unwrap();
+        assert_eq!(choice.version, "rustc 9.9.9");
+    }
+
+    #[test]
+    fn a_rustup_that_cannot_add_says_why() {
+        let error = check("echo 'error: could not download' >&2; exit 1").unwrap_err();
+        assert_eq!(error, "`rustup target add y`: error: could not download");
+        let error = check("true").unwrap_err();
+        assert_eq!(error, "rustup added no standard library for y");
+    }
+}
