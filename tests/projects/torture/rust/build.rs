@@ -2,9 +2,5 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=native");
-    cc::Build::new()
-        .file("native/bundled.c")
-        .include("native")
-        .warnings(true)
-        .compile("bundled");
+    cc::Build::new().file("native/bundled.c").include("native").warnings(true).compile("bundled");
 }

@@ -28,19 +28,11 @@ pub fn error(message: &str, fields: Value) {
 
 /// Seconds since 1970-01-01T00:00:00Z.
 pub fn unix_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 fn write(level: &str, message: &str, fields: Value) {
-    let line = Line {
-        time: rfc3339(unix_secs()),
-        level,
-        msg: message,
-        service: "auth",
-        fields,
-    };
+    let line = Line { time: rfc3339(unix_secs()), level, msg: message, service: "auth", fields };
     if let Ok(mut text) = serde_json::to_string(&line) {
         text.push('\n');
         // Nobody is left to tell when standard error is gone.
@@ -57,11 +49,7 @@ fn rfc3339(unix_secs: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

@@ -50,9 +50,7 @@ fn serve() -> Result<(), Failure> {
     let address = listen_address()?;
     let database = setting("AUTH_DATABASE", ":memory:");
     let tokens: Shared = Arc::new(Mutex::new(Tokens::open(&database)?));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -87,20 +85,14 @@ fn routes(tokens: Shared) -> Router {
 fn listen_address() -> Result<SocketAddr, Failure> {
     let host = setting("AGENCY_ADDRESS", "0.0.0.0");
     let port = setting("PORT", "8080");
-    let host = host
-        .parse()
-        .map_err(|_| format!("AGENCY_ADDRESS is not an IP address: {host:?}"))?;
-    let port = port
-        .parse()
-        .map_err(|_| format!("PORT is not a port number: {port:?}"))?;
+    let host =
+        host.parse().map_err(|_| format!("AGENCY_ADDRESS is not an IP address: {host:?}"))?;
+    let port = port.parse().map_err(|_| format!("PORT is not a port number: {port:?}"))?;
     Ok(SocketAddr::new(host, port))
 }
 
 fn setting(name: &str, default: &str) -> String {
-    std::env::var(name)
-        .ok()
-        .filter(|value| !value.is_empty())
-        .unwrap_or_else(|| default.to_owned())
+    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
 #[derive(Serialize)]
@@ -129,19 +121,11 @@ fn default_lifetime_secs() -> u32 {
 
 async fn health(State(tokens): State<Shared>) -> Reply<Health> {
     let tokens = lock(&tokens).count().map_err(internal)?;
-    let health = Health {
-        status: "ok",
-        service: "auth",
-        version: VERSION,
-        tokens,
-    };
+    let health = Health { status: "ok", service: "auth", version: VERSION, tokens };
     Ok((StatusCode::OK, Json(health)))
 }
 
-async fn issue(
-    State(tokens): State<Shared>,
-    Json(request): Json<IssueRequest>,
-) -> Reply<Issued> {
+async fn issue(State(tokens): State<Shared>, Json(request): Json<IssueRequest>) -> Reply<Issued> {
     if request.subject.is_empty() {
         return Err(problem(StatusCode::BAD_REQUEST, "subject is empty"));
     }
@@ -153,9 +137,7 @@ async fn issue(
 }
 
 async fn verify(State(tokens): State<Shared>, Path(token): Path<String>) -> Reply<Token> {
-    let found = lock(&tokens)
-        .verify(&token, log::unix_secs())
-        .map_err(internal)?;
+    let found = lock(&tokens).verify(&token, log::unix_secs()).map_err(internal)?;
     match found {
         Some(token) => Ok((StatusCode::OK, Json(token))),
         None => Err(problem(StatusCode::NOT_FOUND, "no such token")),

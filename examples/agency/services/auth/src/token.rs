@@ -81,19 +81,12 @@ impl Tokens {
     }
 
     pub fn count(&self) -> Result<u64, TokenError> {
-        let count = self
-            .database
-            .query_row("SELECT count(*) FROM tokens", [], |row| row.get(0))?;
+        let count = self.database.query_row("SELECT count(*) FROM tokens", [], |row| row.get(0))?;
         Ok(count)
     }
 
     /// Issues a token and forgets those that expired before `now`.
-    pub fn issue(
-        &self,
-        subject: &str,
-        lifetime_secs: u32,
-        now: u64,
-    ) -> Result<Issued, TokenError> {
+    pub fn issue(&self, subject: &str, lifetime_secs: u32, now: u64) -> Result<Issued, TokenError> {
         let mut secret = [0; TOKEN_BYTES];
         openssl::rand::rand_bytes(&mut secret)?;
         let issued = Issued {
@@ -101,8 +94,7 @@ impl Tokens {
             subject: subject.to_owned(),
             expires_at: now + u64::from(lifetime_secs),
         };
-        self.database
-            .execute("DELETE FROM tokens WHERE expires_at <= ?1", params![now])?;
+        self.database.execute("DELETE FROM tokens WHERE expires_at <= ?1", params![now])?;
         self.database.execute(
             "INSERT INTO tokens (digest, subject, expires_at) VALUES (?1, ?2, ?3)",
             params![digest(&issued.token), issued.subject, issued.expires_at],
@@ -117,12 +109,7 @@ impl Tokens {
             .query_row(
                 "SELECT subject, expires_at FROM tokens WHERE digest = ?1 AND expires_at > ?2",
                 params![digest(token), now],
-                |row| {
-                    Ok(Token {
-                        subject: row.get(0)?,
-                        expires_at: row.get(1)?,
-                    })
-                },
+                |row| Ok(Token { subject: row.get(0)?, expires_at: row.get(1)? }),
             )
             .optional()?;
         Ok(found)
