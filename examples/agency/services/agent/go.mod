@@ -1,0 +1,3 @@
+module example.org/agency/agent
+
+go 1.25.0

@@ -1,0 +1,3 @@
+module example.org/torture
+
+go 1.25.0
