@@ -146,7 +146,7 @@ fn unpack(
         }
     }
     // Files written here get what any umask would leave; packages' own modes are theirs.
-    if root {
+    if root && !action.packages.is_empty() {
         normalise(&out.join("var/lib/dpkg")).map_err(text)?;
     }
     Ok(())

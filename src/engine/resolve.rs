@@ -454,9 +454,16 @@ impl Resolver<'_> {
             return None;
         }
         let lock = self.read(name, &format!("{manifest}/Cargo.lock"))?;
+        // Any package of the workspace may be a dependency; other folders are not cargo's.
+        let is_source = |path: &str| {
+            is_manifest(path)
+                || path.starts_with(".cargo/")
+                || path.starts_with("rust-toolchain")
+                || workspace.members.iter().any(|member| Path::new(path).starts_with(&member.folder))
+        };
         Some(BinarySources {
             listing: manifest.to_owned(),
-            digest: listing.digest(|_| true),
+            digest: listing.digest(is_source),
             folder: String::new(),
             lock_digest,
             has_dependencies: lock.lines().any(|line| line.starts_with("source = ")),

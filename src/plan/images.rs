@@ -189,15 +189,21 @@ impl<'a> Planner<'a> {
         let set = &self.facts.roots[&(name.to_owned(), platform.clone())];
         let (common, own): (Vec<_>, Vec<_>) =
             set.packages.iter().cloned().partition(|package| package.architecture == "all");
-        let common = PackageSet { packages: common };
-        let own = PackageSet { packages: own };
-        let common_tree = self.packages(format!("root {name} common"), &[&common], Shape::Root);
-        let own_tree = self.packages(format!("root {name} {platform}"), &[&own], Shape::Root);
-        let layer = |furnish| LayerContent::Root { furnish };
-        vec![
-            self.layer(format!("layer {name} packages {platform}"), "packages", layer(true), vec![own_tree]),
-            self.layer(format!("layer {name} common"), "common packages", layer(false), vec![common_tree]),
-        ]
+        let parts = [
+            (own, platform.to_string(), "packages", true),
+            (common, "common".to_owned(), "common packages", false),
+        ];
+        let mut layers = Vec::new();
+        for (packages, which, title, furnish) in parts {
+            if packages.is_empty() {
+                continue;
+            }
+            let set = PackageSet { packages };
+            let tree = self.packages(format!("root {name} {which}"), &[&set], Shape::Root);
+            let content = LayerContent::Root { furnish };
+            layers.push(self.layer(format!("layer {name} {which}"), title, content, vec![tree]));
+        }
+        layers
     }
 
     /// The unit that compiles a binary.
