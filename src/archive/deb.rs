@@ -45,7 +45,11 @@ impl Control {
 
 /// Unpacks the package's data below `root` in merged-usr form; modes are the package's,
 /// owners are not kept.
-pub fn unpack_deb(deb: &Path, root: &Path, options: &UnpackOptions) -> Result<Control, ArchiveError> {
+pub fn unpack_deb(
+    deb: &Path,
+    root: &Path,
+    options: &UnpackOptions,
+) -> Result<Control, ArchiveError> {
     let failed = |member: Option<String>, problem: Problem| ArchiveError {
         archive: deb.to_owned(),
         member,
@@ -61,7 +65,8 @@ pub fn unpack_deb(deb: &Path, root: &Path, options: &UnpackOptions) -> Result<Co
         let name = name.trim_end_matches('/').to_owned();
         if let Some(extension) = name.strip_prefix("control.tar") {
             let reader = decoder(extension, entry).map_err(io)?;
-            control = Some(read_control(reader).map_err(|e| failed(Some(name.clone()), Problem::Io(e)))?);
+            control =
+                Some(read_control(reader).map_err(|e| failed(Some(name.clone()), Problem::Io(e)))?);
         } else if let Some(extension) = name.strip_prefix("data.tar") {
             let reader = decoder(extension, entry).map_err(io)?;
             unpack_data(reader, root, options)
@@ -100,7 +105,11 @@ fn read_control(reader: impl Read) -> io::Result<Control> {
 
 type MemberProblem = (Option<String>, Problem);
 
-fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Result<(), MemberProblem> {
+fn unpack_data(
+    reader: impl Read,
+    root: &Path,
+    options: &UnpackOptions,
+) -> Result<(), MemberProblem> {
     let whole = |error| (None, Problem::Io(error));
     let mut archive = tar::Archive::new(reader);
     for entry in archive.entries().map_err(whole)? {
@@ -109,7 +118,10 @@ fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Resul
         let blame = |problem| (Some(raw.clone()), problem);
         let cleaned = path::clean(&raw).ok_or_else(|| blame(Problem::Escapes))?;
         let name = path::merged(&cleaned);
-        if cleaned.is_empty() || path::MERGED.contains(&cleaned.as_str()) || excluded(&name, options) {
+        if cleaned.is_empty()
+            || path::MERGED.contains(&cleaned.as_str())
+            || excluded(&name, options)
+        {
             continue;
         }
         let place = path::place(root, &name).map_err(blame)?;
@@ -123,7 +135,9 @@ fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Resul
         match kind {
             tar::EntryType::Directory => {
                 match fs::create_dir(&place) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(io(error));
+                    }
                     Err(_) if !fs::symlink_metadata(&place).map_err(io)?.is_dir() => continue,
                     _ => {}
                 }
@@ -131,14 +145,18 @@ fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Resul
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
                 remove_file(&place).map_err(io)?;
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&place).map_err(io)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create_new(true).open(&place).map_err(io)?;
                 io::copy(&mut entry, &mut file).map_err(io)?;
                 set_mode(&place, mode).map_err(io)?;
             }
             tar::EntryType::Symlink => {
                 let target = link();
-                let target =
-                    if options.relative_links { path::relative_target(&name, &target) } else { target };
+                let target = if options.relative_links {
+                    path::relative_target(&name, &target)
+                } else {
+                    target
+                };
                 if leaves(&name, &target) {
                     return Err(blame(Problem::Escapes));
                 }
@@ -164,7 +182,8 @@ fn unpack_data(reader: impl Read, root: &Path, options: &UnpackOptions) -> Resul
 
 fn excluded(name: &str, options: &UnpackOptions) -> bool {
     let below = |prefix: &String| {
-        name == prefix || name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        name == prefix
+            || name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
     };
     if !options.exclude.iter().any(below) {
         return false;
@@ -216,13 +235,23 @@ mod tests {
         let control = control.into_inner().unwrap();
         let path = folder.join("x.deb");
         let mut archive = ar::Builder::new(fs::File::create(&path).unwrap());
-        for (name, bytes) in [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar", data)] {
-            archive.append(&ar::Header::new(name.into(), bytes.len() as u64), bytes.as_slice()).unwrap();
+        for (name, bytes) in
+            [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar", data)]
+        {
+            archive
+                .append(&ar::Header::new(name.into(), bytes.len() as u64), bytes.as_slice())
+                .unwrap();
         }
         path
     }
 
-    fn append(tar: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, bytes: &[u8], link: &str) {
+    fn append(
+        tar: &mut tar::Builder<Vec<u8>>,
+        name: &str,
+        kind: tar::EntryType,
+        bytes: &[u8],
+        link: &str,
+    ) {
         let mut header = tar::Header::new_gnu();
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
@@ -240,7 +269,8 @@ mod tests {
         let deb = deb(folder.path(), build);
         let result = unpack_deb(&deb, &root, &UnpackOptions::default());
         assert!(!folder.path().join("escaped").exists());
-        let control = result.map_err(|error| error.to_string().replace(&deb.display().to_string(), "x.deb"))?;
+        let control = result
+            .map_err(|error| error.to_string().replace(&deb.display().to_string(), "x.deb"))?;
         assert_eq!(control.field("version"), Some("1"));
         let tree = crate::store::describe(&root).unwrap();
         Ok(tree.entries.into_keys().collect())
@@ -282,11 +312,15 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let path = deb(folder.path(), |tar| append(tar, "x", tar::EntryType::Regular, &[7; 4096], ""));
+        let path =
+            deb(folder.path(), |tar| append(tar, "x", tar::EntryType::Regular, &[7; 4096], ""));
         let bytes = fs::read(&path).unwrap();
         for length in [0, 4, 70, 400, bytes.len() - 3000] {
             fs::write(&path, &bytes[..length]).unwrap();
-            assert!(unpack_deb(&path, folder.path(), &UnpackOptions::default()).is_err(), "{length}");
+            assert!(
+                unpack_deb(&path, folder.path(), &UnpackOptions::default()).is_err(),
+                "{length}"
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ pub fn unpack_zip(archive: &Path, root: &Path) -> Result<(), ArchiveError> {
         let io = |error: io::Error| failed(Some(&raw), Problem::Io(error));
         if member.is_dir() {
             match fs::create_dir(&place) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(io(error));
+                }
                 _ => continue,
             }
         }

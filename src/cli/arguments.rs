@@ -98,7 +98,9 @@ impl Arguments {
     /// The options of the verb.
     pub fn options(&self, command: &Command) -> Options {
         match command {
-            Command::Build(options) | Command::Plan(options) | Command::Check(options) => options.clone(),
+            Command::Build(options) | Command::Plan(options) | Command::Check(options) => {
+                options.clone()
+            }
         }
     }
 }
@@ -126,14 +128,17 @@ impl Options {
             .iter()
             .filter_map(|text| {
                 text.parse()
-                    .map_err(|error| findings.push(Finding::new("unknown-platform", format!("{error}"))))
+                    .map_err(|error| {
+                        findings.push(Finding::new("unknown-platform", format!("{error}")))
+                    })
                     .ok()
             })
             .collect();
         let tier = self.sandbox.as_ref().and_then(|name| {
             let tier = Tier::parse(name);
             if tier.is_none() {
-                let message = format!("`{name}` is no sandbox tier; known: namespaces, landlock, none");
+                let message =
+                    format!("`{name}` is no sandbox tier; known: namespaces, landlock, none");
                 findings.push(Finding::new("unknown-sandbox", message));
             }
             tier

@@ -32,7 +32,9 @@ pub fn xtask() -> ExitCode {
         }
         Some(sandbox::STAGE_ONE | "__sandbox-inner") => run(arguments),
         _ => {
-            printer::error("usage: cargo xtask images [build|plan|check] [OPTIONS]\n  `cargo xtask images --help` tells more");
+            printer::error(
+                "usage: cargo xtask images [build|plan|check] [OPTIONS]\n  `cargo xtask images --help` tells more",
+            );
             ExitCode::from(2)
         }
     }
@@ -60,7 +62,8 @@ fn run(arguments: Vec<String>) -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second signal ends the program at once, as a user who repeats it expects.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
+        let _ =
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
         let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
     }
     let command = arguments.command();
@@ -110,7 +113,11 @@ fn perform(
             if json { printer::json(&explained) } else { printer::plan(&explained) }
         }
         Command::Check(_) => {
-            if json { printer::json(&serde_json::json!({"version": 1, "findings": []})) } else { "no problems\n".to_owned() }
+            if json {
+                printer::json(&serde_json::json!({"version": 1, "findings": []}))
+            } else {
+                "no problems\n".to_owned()
+            }
         }
     })
 }

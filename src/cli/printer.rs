@@ -54,7 +54,8 @@ impl Printer {
                 Event::Note { text } => line(format!("  {text}")),
                 Event::Warning { text } => line(format!("warning: {text}")),
                 Event::Download { what, size_bytes, to } => {
-                    let size = size_bytes.map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
+                    let size = size_bytes
+                        .map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
                     line(format!("  downloading {what}{size} to {to}"));
                 }
                 Event::Started { unit } if self.bars => {
@@ -108,7 +109,8 @@ pub fn json(value: &impl Serialize) -> String {
 
 /// The table at the end of a build.
 pub fn summary(report: &Report) -> String {
-    let mut rows = vec![["IMAGE", "PLATFORM", "DIGEST", "SIZE", "LAYERS", "TIME"].map(str::to_owned)];
+    let mut rows =
+        vec![["IMAGE", "PLATFORM", "DIGEST", "SIZE", "LAYERS", "TIME"].map(str::to_owned)];
     for image in &report.images {
         rows.push([
             image.image.clone(),

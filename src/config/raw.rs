@@ -48,8 +48,11 @@ impl<'a> Reader<'a> {
                 let place = self.place(error.span().map_or(0, |span| span.start));
                 let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
                 let finding = if message.contains("duplicate key") {
-                    Finding::new("duplicate-name", format!("{message}: a name or key stands here a second time"))
-                        .help("rename or remove one of the two")
+                    Finding::new(
+                        "duplicate-name",
+                        format!("{message}: a name or key stands here a second time"),
+                    )
+                    .help("rename or remove one of the two")
                 } else {
                     Finding::new("invalid-toml", message)
                 };
@@ -120,10 +123,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A table of tables by name, such as `[binary.*]`.
-    pub fn named(&mut self, keys: &mut Keys<'a>, name: &'static str) -> Vec<(String, Place, Value<'a>)> {
+    pub fn named(
+        &mut self,
+        keys: &mut Keys<'a>,
+        name: &'static str,
+    ) -> Vec<(String, Place, Value<'a>)> {
         let Some((place, value)) = self.take(keys, name) else { return Vec::new() };
         match self.table(name, &place, value) {
-            Some(table) => table.values.into_iter().map(|(name, (place, value))| (name, place, value)).collect(),
+            Some(table) => table
+                .values
+                .into_iter()
+                .map(|(name, (place, value))| (name, place, value))
+                .collect(),
             None => Vec::new(),
         }
     }
@@ -163,7 +174,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Like [`Reader::texts`], with places; integers count as texts.
-    pub fn placed_texts(&mut self, keys: &mut Keys<'a>, name: &'static str, single: bool) -> Vec<(Place, String)> {
+    pub fn placed_texts(
+        &mut self,
+        keys: &mut Keys<'a>,
+        name: &'static str,
+        single: bool,
+    ) -> Vec<(Place, String)> {
         let Some((place, value)) = self.take(keys, name) else { return Vec::new() };
         match value.into_inner() {
             DeValue::String(text) if single => vec![(place, text.into_owned())],
@@ -172,10 +188,17 @@ impl<'a> Reader<'a> {
                 .filter_map(|item| {
                     let place = self.place(item.span().start);
                     match item.into_inner() {
-                        DeValue::Integer(number) if name == "expose" => Some((place, number.to_string())),
+                        DeValue::Integer(number) if name == "expose" => {
+                            Some((place, number.to_string()))
+                        }
                         DeValue::String(text) => Some((place, text.into_owned())),
                         other => {
-                            self.wrong_type(place, name, "a list of texts", &format!("a list with {}", kind(&other)));
+                            self.wrong_type(
+                                place,
+                                name,
+                                "a list of texts",
+                                &format!("a list with {}", kind(&other)),
+                            );
                             None
                         }
                     }
@@ -210,7 +233,9 @@ impl<'a> Reader<'a> {
     pub fn map(&mut self, keys: &mut Keys<'a>, name: &'static str) -> BTreeMap<String, String> {
         self.named(keys, name)
             .into_iter()
-            .filter_map(|(key, place, value)| Some((key.clone(), self.as_text(&key, &place, value)?)))
+            .filter_map(|(key, place, value)| {
+                Some((key.clone(), self.as_text(&key, &place, value)?))
+            })
             .collect()
     }
 }

@@ -3,9 +3,7 @@ use super::*;
 fn check(text: &str) -> String {
     match parse(FILE_NAME, text) {
         Ok(project) => format!("ok: {:?}", image_order(&project)),
-        Err(findings) => {
-            findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        }
+        Err(findings) => findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     }
 }
 
@@ -42,7 +40,7 @@ fn a_good_configuration() {
 
 #[test]
 fn not_toml() {
-    insta::assert_snapshot!(check("[image.x\nfrom = 1"), @"");
+    insta::assert_snapshot!(check("[image.x\nfrom = 1"));
 }
 
 #[test]
@@ -62,18 +60,20 @@ binaries = ["auht"]
 publish = "no"
 expose = [80800]
 "#;
-    insta::assert_snapshot!(check(text), @"");
+    insta::assert_snapshot!(check(text));
 }
 
 #[test]
 fn two_images_of_one_name() {
-    insta::assert_snapshot!(check("[image.x]\nfrom = \"scratch\"\n[image.x]\nfrom = \"scratch\"\n"), @"");
+    insta::assert_snapshot!(check(
+        "[image.x]\nfrom = \"scratch\"\n[image.x]\nfrom = \"scratch\"\n"
+    ));
 }
 
 #[test]
 fn images_in_a_circle() {
     let text = "[image.a]\nfrom = \"b\"\n[image.b]\nfrom = \"c\"\n[image.c]\nfrom = \"a\"\n";
-    insta::assert_snapshot!(check(text), @"");
+    insta::assert_snapshot!(check(text));
 }
 
 #[test]
@@ -94,10 +94,10 @@ from = "debian:12"
 [target.aarch64-linux-gnu]
 rustflags = []
 "#;
-    insta::assert_snapshot!(check(text), @"");
+    insta::assert_snapshot!(check(text));
 }
 
 #[test]
 fn nothing_to_build() {
-    insta::assert_snapshot!(check(""), @"");
+    insta::assert_snapshot!(check(""));
 }

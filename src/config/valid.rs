@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::raw::{Keys, Reader, Value};
 use super::{Base, Binary, FileEntry, Image, Library, Project, Recipe, Target, Version};
-use crate::model::{Finding, Place, Platform};
 use crate::model::platform::{PLATFORMS, TRIPLES};
+use crate::model::{Finding, Place, Platform};
 
 /// Kinds of libraries that are planned, so that their keys are not called unknown.
 const LATER_LIBRARIES: [&str; 8] =
@@ -80,7 +80,8 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
         match text.parse::<Platform>() {
             Ok(platform) if PLATFORMS.contains(&text.as_str()) => project.platforms.push(platform),
             _ => {
-                let finding = Finding::new("unknown-platform", format!("there is no platform `{text}`"));
+                let finding =
+                    Finding::new("unknown-platform", format!("there is no platform `{text}`"));
                 reader.findings.push(super::raw::suggest(finding, &text, &PLATFORMS).at(place));
             }
         }
@@ -111,7 +112,11 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
         } else if let Some(mut table) = reader.table("version", &place, value) {
             match reader.text(&mut table, "file") {
                 Some(file) => project.version = Version::File(file),
-                None => reader.problem("missing-key", place, "`version` needs `file`, or is a text".into()),
+                None => reader.problem(
+                    "missing-key",
+                    place,
+                    "`version` needs `file`, or is a text".into(),
+                ),
             }
             reader.finish(table);
         }
@@ -119,7 +124,12 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     reader.finish(keys);
 }
 
-fn library<'a>(reader: &mut Reader<'a>, name: &str, place: &Place, value: Value<'a>) -> Option<Library> {
+fn library<'a>(
+    reader: &mut Reader<'a>,
+    name: &str,
+    place: &Place,
+    value: Value<'a>,
+) -> Option<Library> {
     let mut keys = reader.table(&format!("[library.{name}]"), place, value)?;
     let packages = reader.texts(&mut keys, "packages", false);
     let mut later = false;
@@ -161,18 +171,34 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
     Some(Binary { recipe: recipes.pop().flatten()?, libraries, place })
 }
 
-fn recipe<'a>(reader: &mut Reader<'a>, kind: &'static str, name: &str, place: &Place, value: Value<'a>) -> Option<Recipe> {
+fn recipe<'a>(
+    reader: &mut Reader<'a>,
+    kind: &'static str,
+    name: &str,
+    place: &Place,
+    value: Value<'a>,
+) -> Option<Recipe> {
     if value.get_ref().is_str() && matches!(kind, "rust" | "go") {
         let text = reader.as_text(kind, place, value)?;
         return Some(match kind {
             "rust" => rust(text),
-            _ => Recipe::Go { path: text, package: ".".into(), tags: vec![], ldflags: vec![], cgo: false },
+            _ => Recipe::Go {
+                path: text,
+                package: ".".into(),
+                tags: vec![],
+                ldflags: vec![],
+                cgo: false,
+            },
         });
     }
     let mut keys = reader.table(&format!("`{kind}` of [binary.{name}]"), place, value)?;
     let required = |reader: &mut Reader<'a>, value: Option<String>, key: &str| {
         if value.is_none() {
-            reader.problem("missing-key", place.clone(), format!("`{kind}` of [binary.{name}] needs `{key}`"));
+            reader.problem(
+                "missing-key",
+                place.clone(),
+                format!("`{kind}` of [binary.{name}] needs `{key}`"),
+            );
         }
         value
     };
@@ -199,15 +225,26 @@ fn recipe<'a>(reader: &mut Reader<'a>, kind: &'static str, name: &str, place: &P
             let tags = reader.texts(&mut keys, "tags", false);
             let ldflags = reader.texts(&mut keys, "ldflags", false);
             let cgo = reader.boolean(&mut keys, "cgo", false);
-            required(reader, path, "path").map(|path| Recipe::Go { path, package, tags, ldflags, cgo })
+            required(reader, path, "path").map(|path| Recipe::Go {
+                path,
+                package,
+                tags,
+                ldflags,
+                cgo,
+            })
         }
         _ => {
             let sources = reader.texts(&mut keys, "sources", false);
             let flags = reader.texts(&mut keys, "flags", false);
             let ldflags = reader.texts(&mut keys, "ldflags", false);
             let include = reader.texts(&mut keys, "include", false);
-            required(reader, sources.first().cloned(), "sources")
-                .map(|_| Recipe::C { cxx: kind == "cxx", sources, flags, ldflags, include })
+            required(reader, sources.first().cloned(), "sources").map(|_| Recipe::C {
+                cxx: kind == "cxx",
+                sources,
+                flags,
+                ldflags,
+                include,
+            })
         }
     };
     reader.finish(keys);
@@ -235,8 +272,9 @@ fn image<'a>(
     let from = match reader.take(&mut keys, "from") {
         Some((place, value)) => base(reader, name, &place, value),
         None => {
-            let finding = Finding::new("missing-key", format!("[image.{name}] needs `from`"))
-                .help("`from = \"scratch\"`, `from = \"IMAGE\"` or `from = { packages = [\"libc6\"] }`");
+            let finding = Finding::new("missing-key", format!("[image.{name}] needs `from`")).help(
+                "`from = \"scratch\"`, `from = \"IMAGE\"` or `from = { packages = [\"libc6\"] }`",
+            );
             reader.findings.push(finding.at(place.clone()));
             Base::Scratch
         }
@@ -246,12 +284,20 @@ fn image<'a>(
         if let Some(text) = reader.text(&mut keys, kind) {
             let recipe = match kind {
                 "rust" => rust(text.clone()),
-                _ => Recipe::Go { path: text.clone(), package: ".".into(), tags: vec![], ldflags: vec![], cgo: false },
+                _ => Recipe::Go {
+                    path: text.clone(),
+                    package: ".".into(),
+                    tags: vec![],
+                    ldflags: vec![],
+                    cgo: false,
+                },
             };
             let binary = text.rsplit('/').next().unwrap_or(&text).to_owned();
-            binaries
-                .entry(binary.clone())
-                .or_insert(Binary { recipe, libraries: vec![], place: place.clone() });
+            binaries.entry(binary.clone()).or_insert(Binary {
+                recipe,
+                libraries: vec![],
+                place: place.clone(),
+            });
             own.push(binary);
         }
     }
@@ -262,7 +308,11 @@ fn image<'a>(
         if number.parse::<u16>().is_ok() && matches!(protocol, "tcp" | "udp" | "sctp") {
             expose.push(format!("{number}/{protocol}"));
         } else {
-            reader.problem("invalid-value", place, format!("`{port}` is no port such as 8080 or \"53/udp\""));
+            reader.problem(
+                "invalid-value",
+                place,
+                format!("`{port}` is no port such as 8080 or \"53/udp\""),
+            );
         }
     }
     let image = Image {
@@ -293,7 +343,9 @@ fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a
             return Base::Scratch;
         }
         if text.contains(['/', ':']) {
-            let message = format!("[image.{image}] stands on `{text}`: bases from registries are not supported by this version");
+            let message = format!(
+                "[image.{image}] stands on `{text}`: bases from registries are not supported by this version"
+            );
             let finding = Finding::new("unsupported", message)
                 .help("use \"scratch\", another image, or { packages = [\"…\"] }");
             reader.findings.push(finding.at(place.clone()));
@@ -303,7 +355,8 @@ fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a
     let Some(mut keys) = reader.table("from", place, value) else { return Base::Scratch };
     let packages = reader.texts(&mut keys, "packages", false);
     if packages.is_empty() {
-        let message = format!("`from` of [image.{image}] needs `packages`, a list of package names");
+        let message =
+            format!("`from` of [image.{image}] needs `packages`, a list of package names");
         reader.problem("missing-key", place.clone(), message);
     }
     reader.finish(keys);
@@ -318,17 +371,29 @@ fn files<'a>(reader: &mut Reader<'a>, image: &str, keys: &mut Keys<'a>) -> Vec<F
         let mode = reader.text(&mut entry, "mode").and_then(|text| {
             let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
             if mode.is_none() {
-                reader.problem("invalid-value", place.clone(), format!("`{text}` is no mode such as \"0755\""));
+                reader.problem(
+                    "invalid-value",
+                    place.clone(),
+                    format!("`{text}` is no mode such as \"0755\""),
+                );
             }
             mode
         });
         reader.finish(entry);
         let (Some(from), Some(to)) = (from, to) else {
-            reader.problem("missing-key", place, format!("`files` of [image.{image}] needs `from` and `to`"));
+            reader.problem(
+                "missing-key",
+                place,
+                format!("`files` of [image.{image}] needs `from` and `to`"),
+            );
             continue;
         };
         if !to.starts_with('/') || to.split('/').any(|part| part == "..") || to.ends_with('/') {
-            reader.problem("invalid-value", place.clone(), format!("`to` must be an absolute path of a file, this is `{to}`"));
+            reader.problem(
+                "invalid-value",
+                place.clone(),
+                format!("`to` must be an absolute path of a file, this is `{to}`"),
+            );
         }
         files.push(FileEntry { from, to, mode, place });
     }
@@ -340,7 +405,11 @@ fn folder<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) 
     let (place, value) = reader.take(keys, name)?;
     let text = reader.as_text(name, &place, value)?;
     if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-        reader.problem("invalid-value", place, format!("`{name}` must stay in the project, this is `{text}`"));
+        reader.problem(
+            "invalid-value",
+            place,
+            format!("`{name}` must stay in the project, this is `{text}`"),
+        );
     }
     let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     Some(parts.join("/"))
@@ -349,7 +418,8 @@ fn folder<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) 
 fn check_name(reader: &mut Reader<'_>, what: &str, name: &str, place: &Place) {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     if !name.chars().all(good) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        let message = format!("`{name}` is no name of a {what}: lower-case letters, digits, `.`, `_`, `-`");
+        let message =
+            format!("`{name}` is no name of a {what}: lower-case letters, digits, `.`, `_`, `-`");
         reader.problem("invalid-name", place.clone(), message);
     }
 }

@@ -164,7 +164,9 @@ pub fn configuration(folder: &Path) -> Result<Project, BuildError> {
                      the README shows a first one",
                 )
             }
-            _ => Finding::new("no-configuration", format!("cannot read {}: {error}", file.display())),
+            _ => {
+                Finding::new("no-configuration", format!("cannot read {}: {error}", file.display()))
+            }
         };
         BuildError::Findings(vec![finding])
     })?;
@@ -208,7 +210,10 @@ pub fn prepare(
     let state = project_state(store.root(), &folder);
     let mut engine = Engine {
         apt: Apt::new(environment, store.state("apt"), request.offline),
-        cargo: environment.get("CARGO").map(PathBuf::from).or_else(|| environment.find_program("cargo")),
+        cargo: environment
+            .get("CARGO")
+            .map(PathBuf::from)
+            .or_else(|| environment.find_program("cargo")),
         environment: environment.clone(),
         tier,
         jobs,
@@ -279,7 +284,10 @@ fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Ti
     let scratch = store.scratch()?;
     let (tier, reason) = sandbox::detect(scratch.path());
     if let Some(reason) = reason {
-        let text = format!("this machine allows no private namespaces ({reason}); using the tier `{}`", tier.name());
+        let text = format!(
+            "this machine allows no private namespaces ({reason}); using the tier `{}`",
+            tier.name()
+        );
         let _ = events.send(Event::Warning { text });
     }
     crate::store::write_atomically(&memory, tier.name().as_bytes())?;
@@ -292,15 +300,17 @@ impl Prepared {
         let mut outputs: BTreeMap<usize, Digest> = BTreeMap::new();
         let mut explained = Vec::new();
         for (index, unit) in self.plan.units.iter().enumerate() {
-            let needs: Option<Vec<Digest>> = unit.needs.iter().map(|need| outputs.get(need).copied()).collect();
-            let state = match needs.map(|needs| self.engine.store.record(&self.plan.key(index, &needs))) {
-                Some(Some(record)) => {
-                    outputs.insert(index, record.output);
-                    State::Cached
-                }
-                Some(None) => State::WillRun,
-                None => State::MayRun,
-            };
+            let needs: Option<Vec<Digest>> =
+                unit.needs.iter().map(|need| outputs.get(need).copied()).collect();
+            let state =
+                match needs.map(|needs| self.engine.store.record(&self.plan.key(index, &needs))) {
+                    Some(Some(record)) => {
+                        outputs.insert(index, record.output);
+                        State::Cached
+                    }
+                    Some(None) => State::WillRun,
+                    None => State::MayRun,
+                };
             explained.push(Explained {
                 unit: unit.name.clone(),
                 kind: unit.kind(),
@@ -320,7 +330,9 @@ impl Prepared {
         if !outcome.failures.is_empty() {
             return Err(BuildError::Units(outcome.failures));
         }
-        let output = |error: String| BuildError::Output(format!("cannot write {}: {error}", self.output.display()));
+        let output = |error: String| {
+            BuildError::Output(format!("cannot write {}: {error}", self.output.display()))
+        };
         let mut blobs: BTreeMap<Digest, (u64, PathBuf)> = BTreeMap::new();
         let mut entries = Vec::new();
         let mut reports = Vec::new();
@@ -328,7 +340,9 @@ impl Prepared {
             let Some(index) = image.index else { continue };
             let mut total = 0;
             for (platform, manifest, layers) in &image.platforms {
-                let report = self.collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs).map_err(output)?;
+                let report = self
+                    .collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs)
+                    .map_err(output)?;
                 total += report.size_bytes;
                 reports.push(report);
             }
@@ -349,7 +363,12 @@ impl Prepared {
             reports.push(report);
             for tag in &self.facts.project.tags {
                 let tag = tag.replace("{version}", &self.facts.version);
-                let prefix = self.facts.project.registry.as_ref().map_or(String::new(), |registry| format!("{registry}/"));
+                let prefix = self
+                    .facts
+                    .project
+                    .registry
+                    .as_ref()
+                    .map_or(String::new(), |registry| format!("{registry}/"));
                 entries.push(Entry {
                     name: format!("{prefix}{}:{tag}", image.name),
                     reference: format!("{}:{tag}", image.name),
@@ -357,7 +376,8 @@ impl Prepared {
                 });
             }
         }
-        let written = layout::write(&self.output, &entries, &blobs).map_err(|error| output(error.to_string()))?;
+        let written = layout::write(&self.output, &entries, &blobs)
+            .map_err(|error| output(error.to_string()))?;
         Ok(Report {
             version: 1,
             layout: self.output.clone(),

@@ -8,7 +8,9 @@ use super::{Engine, pack};
 use crate::archive::deb::{UnpackOptions, unpack_deb};
 use crate::machine::process::{Process, jobserver_variables};
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
-use crate::model::action::{Action, JobStyle, Mount, ProcessAction, Shape, UnpackAction, VIRTUAL_ROOT};
+use crate::model::action::{
+    Action, JobStyle, Mount, ProcessAction, Shape, UnpackAction, VIRTUAL_ROOT,
+};
 use crate::model::event::Event;
 use crate::model::package::Package;
 use crate::plan::Plan;
@@ -119,13 +121,15 @@ fn unpack(
     };
     for package in &action.packages {
         let deb = engine.store.blob_path(&package.sha256);
-        let control = unpack_deb(&deb, out, &options).map_err(|error| format!("{package}: {error}"))?;
+        let control =
+            unpack_deb(&deb, out, &options).map_err(|error| format!("{package}: {error}"))?;
         if root {
             // Where scanners of images without a package manager look.
             let folder = out.join("var/lib/dpkg/status.d");
             fs::create_dir_all(&folder).map_err(text)?;
             fs::write(folder.join(&package.name), &control.stanza).map_err(text)?;
-            fs::write(folder.join(format!("{}.md5sums", package.name)), &control.md5sums).map_err(text)?;
+            fs::write(folder.join(format!("{}.md5sums", package.name)), &control.md5sums)
+                .map_err(text)?;
         }
     }
     if !root {
@@ -171,7 +175,7 @@ fn vendor(engine: &Engine, sources: &str, out: &Path) -> Result<(), String> {
     });
     let folder = engine.snapshots[sources].folder()?;
     let output = downloader(engine, cargo)
-        .args(["vendor", "--locked", "--versioned-dirs", "--quiet"])
+        .args(["vendor", "--locked", "--versioned-dirs"])
         .arg(out.join("crates").to_string_lossy())
         .folder(folder)
         .output()
@@ -265,8 +269,12 @@ impl Run<'_> {
         for (path, content) in &self.action.tools {
             write_tool(&folders["tools"].0.join(path), &fill(content))?;
         }
-        let mut environment: BTreeMap<String, String> =
-            self.action.environment.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        let mut environment: BTreeMap<String, String> = self
+            .action
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), fill(value)))
+            .collect();
         if self.action.jobs == JobStyle::Jobserver {
             environment.extend(jobserver_variables(&self.engine.tokens));
         }
@@ -313,7 +321,11 @@ impl Run<'_> {
     }
 
     /// Folders by name, and whether the commands may write there.
-    fn folders(&self, scratch: &Path, out: &Path) -> Result<BTreeMap<String, (PathBuf, bool)>, String> {
+    fn folders(
+        &self,
+        scratch: &Path,
+        out: &Path,
+    ) -> Result<BTreeMap<String, (PathBuf, bool)>, String> {
         let engine = self.engine;
         let state = engine.project_state.join(&self.action.state);
         let mut folders = BTreeMap::new();
@@ -327,7 +339,8 @@ impl Run<'_> {
             ("tools", tools, false),
             ("tmp", scratch.join("tmp"), true),
         ] {
-            fs::create_dir_all(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+            fs::create_dir_all(&path)
+                .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
             folders.insert(name.to_owned(), (path, writable));
         }
         for (name, mount) in &self.action.mounts {

@@ -38,7 +38,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes =
+        fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -70,9 +71,13 @@ pub fn layer(
             let mut files = Filesystem::default();
             for entry in entries {
                 let path = engine.project.join(&entry.from);
-                let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+                let bytes = fs::read(&path)
+                    .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
                 if crate::model::Digest::of(&bytes) != entry.digest {
-                    return Err(format!("{} changed while the build ran; run it again", entry.from));
+                    return Err(format!(
+                        "{} changed while the build ran; run it again",
+                        entry.from
+                    ));
                 }
                 files.add_bytes(entry.to.trim_start_matches('/'), bytes, entry.mode);
             }
@@ -89,7 +94,12 @@ pub fn layer(
     write(&out.join(LAYER_SUMMARY), &serde_json::to_vec(&summary).map_err(text)?)
 }
 
-pub fn check(engine: &Engine, image: &str, platform: &Platform, needs: &[Record]) -> Result<(), String> {
+pub fn check(
+    engine: &Engine,
+    image: &str,
+    platform: &Platform,
+    needs: &[Record],
+) -> Result<(), String> {
     let target = by_platform(platform).ok_or_else(|| format!("no target for {platform}"))?;
     let mut findings = Vec::new();
     for record in needs {
@@ -110,7 +120,12 @@ pub fn packed(engine: &Engine, record: &Record) -> Result<PackedLayer, String> {
     read(&tree(engine, record).join(LAYER_FACTS))
 }
 
-pub fn manifest(engine: &Engine, action: &ManifestAction, needs: &[Record], out: &Path) -> Result<(), String> {
+pub fn manifest(
+    engine: &Engine,
+    action: &ManifestAction,
+    needs: &[Record],
+    out: &Path,
+) -> Result<(), String> {
     let mut annotations = action.annotations.clone();
     // A base of the configuration comes first, then the check, then the layers.
     let mut needs = needs;

@@ -39,14 +39,18 @@ impl Resolver<'_> {
     /// Everything that planning `project` needs, or every problem that was found.
     pub fn facts(&mut self, project: &Project) -> Option<Facts> {
         let host = host().or_else(|| {
-            self.problem("unknown-host", "this machine's architecture has no toolchain description");
+            self.problem(
+                "unknown-host",
+                "this machine's architecture has no toolchain description",
+            );
             None
         })?;
         let targets: Vec<&'static Description> =
             project.platforms.iter().filter_map(by_platform).collect();
         let mut listings = BTreeMap::new();
         let mut binaries = BTreeMap::new();
-        let used: BTreeSet<&String> = project.images.values().flat_map(|image| &image.binaries).collect();
+        let used: BTreeSet<&String> =
+            project.images.values().flat_map(|image| &image.binaries).collect();
         for (name, binary) in project.binaries.iter().filter(|(name, _)| used.contains(name)) {
             if let Some(sources) = self.binary(name, &binary.recipe, &mut listings) {
                 binaries.insert(name.clone(), sources);
@@ -61,7 +65,11 @@ impl Resolver<'_> {
         let needs_c = recipes().any(|b| !matches!(b.recipe, Recipe::Go { cgo: false, .. }));
         let needs_rust = recipes().any(|b| matches!(b.recipe, Recipe::Rust { .. }));
         let host_architecture = host.debian_architecture.clone();
-        let llvm = if needs_c { self.part("llvm", &host_architecture, &[])? } else { PackageSet::default() };
+        let llvm = if needs_c {
+            self.part("llvm", &host_architecture, &[])?
+        } else {
+            PackageSet::default()
+        };
         let llvm_version = llvm
             .packages
             .iter()
@@ -179,9 +187,12 @@ impl Resolver<'_> {
             return Some(set);
         }
         if self.locked {
-            let message = format!("images.lock does not pin `{name}` as it is asked for now, and `--locked` was given");
+            let message = format!(
+                "images.lock does not pin `{name}` as it is asked for now, and `--locked` was given"
+            );
             self.findings.push(
-                Finding::new("not-locked", message).help("run without `--locked` once and commit images.lock"),
+                Finding::new("not-locked", message)
+                    .help("run without `--locked` once and commit images.lock"),
             );
             return None;
         }
@@ -200,7 +211,8 @@ impl Resolver<'_> {
                     return Some(set);
                 }
                 Err(error) => {
-                    let next = matches!(error, AptError::NoSuchPackage { .. } | AptError::Apt { .. });
+                    let next =
+                        matches!(error, AptError::NoSuchPackage { .. } | AptError::Apt { .. });
                     first.get_or_insert(error);
                     if !next {
                         break;
@@ -208,13 +220,18 @@ impl Resolver<'_> {
                 }
             }
         }
-        let error = first.map_or_else(|| "nothing to ask for".to_owned(), |error| error.to_string());
+        let error =
+            first.map_or_else(|| "nothing to ask for".to_owned(), |error| error.to_string());
         let code = if error.contains("--offline") { "offline" } else { "no-packages" };
         self.problem(code, &format!("{name}: {error}"));
         None
     }
 
-    fn rust(&mut self, host: &'static Description, targets: &[&'static Description]) -> Option<RustProvider> {
+    fn rust(
+        &mut self,
+        host: &'static Description,
+        targets: &[&'static Description],
+    ) -> Option<RustProvider> {
         let pinned = self.lock.toolchains.get("rust").cloned();
         if pinned.as_ref().is_none_or(|locked| locked.provider == "rustup") {
             let triples: Vec<String> = targets
@@ -224,12 +241,24 @@ impl Resolver<'_> {
                 .collect();
             match rustup::choose(&self.engine.environment, &triples, self.engine.offline) {
                 Ok(choice) => {
-                    let digest = self.machine_folder(&choice.root, &["bin/rustc", "bin/cargo", "lib/rustlib/components"])?;
-                    self.pin("rust", LockedToolchain { provider: "rustup".into(), version: choice.version, hash: digest })?;
+                    let digest = self.machine_folder(
+                        &choice.root,
+                        &["bin/rustc", "bin/cargo", "lib/rustlib/components"],
+                    )?;
+                    self.pin(
+                        "rust",
+                        LockedToolchain {
+                            provider: "rustup".into(),
+                            version: choice.version,
+                            hash: digest,
+                        },
+                    )?;
                     return Some(RustProvider::Rustup { digest, root: choice.root });
                 }
                 Err(reason) if pinned.is_some() => {
-                    let message = format!("images.lock pins a rustup toolchain, which cannot be used: {reason}");
+                    let message = format!(
+                        "images.lock pins a rustup toolchain, which cannot be used: {reason}"
+                    );
                     self.problem("no-rust", &message);
                     return None;
                 }
@@ -247,7 +276,9 @@ impl Resolver<'_> {
             let architecture = &target.debian_architecture;
             let mut requests = parts::requests("rust-std", architecture, &[]);
             // Standard library and compiler must be of one build.
-            requests.retain(|request| web == request.packages.iter().any(|name| name.contains("-web-")));
+            requests.retain(|request| {
+                web == request.packages.iter().any(|name| name.contains("-web-"))
+            });
             packages.extend(self.set(&format!("rust-std {architecture}"), &requests)?.packages);
         }
         let targets = PackageSet { packages };
@@ -256,7 +287,8 @@ impl Resolver<'_> {
             .iter()
             .find(|package| package.name.starts_with("rustc"))
             .map_or_else(String::new, |package| package.version.clone());
-        let all = serde_json::to_vec(&(&host_set, &targets)).expect("packages have string keys only");
+        let all =
+            serde_json::to_vec(&(&host_set, &targets)).expect("packages have string keys only");
         if pinned.is_none() {
             let hash = Digest::of(&all);
             self.pin("rust", LockedToolchain { provider: "packages".into(), version, hash })?;
@@ -268,7 +300,9 @@ impl Resolver<'_> {
     fn pin(&mut self, name: &str, found: LockedToolchain) -> Option<()> {
         match self.lock.toolchains.get(name) {
             None if self.locked => {
-                let message = format!("images.lock does not pin the toolchain `{name}`, and `--locked` was given");
+                let message = format!(
+                    "images.lock does not pin the toolchain `{name}`, and `--locked` was given"
+                );
                 self.problem("not-locked", &message);
                 None
             }
@@ -330,7 +364,14 @@ impl Resolver<'_> {
         let chosen = match &pinned {
             Some(locked) if locked.provider != "machine" => {
                 let machine = go::of_machine(&engine.environment);
-                go::exactly(&engine.environment, &locked.version, machine.as_ref(), &folder, engine.offline, &mut { announce })
+                go::exactly(
+                    &engine.environment,
+                    &locked.version,
+                    machine.as_ref(),
+                    &folder,
+                    engine.offline,
+                    &mut { announce },
+                )
             }
             _ => go::choose(&engine.environment, &need, &folder, engine.offline, &mut { announce }),
         };
@@ -342,7 +383,11 @@ impl Resolver<'_> {
             }
         };
         let digest = self.machine_folder(&choice.root, &["VERSION", "bin/go"])?;
-        let found = LockedToolchain { provider: choice.provider, version: choice.version.clone(), hash: digest };
+        let found = LockedToolchain {
+            provider: choice.provider,
+            version: choice.version.clone(),
+            hash: digest,
+        };
         self.pin(&format!("go{need}"), found)?;
         Some(GoToolchain { version: choice.version, digest, root: choice.root })
     }
@@ -359,7 +404,7 @@ impl Resolver<'_> {
             }
             Recipe::Go { path, .. } => {
                 let listing = self.listing(name, path, listings)?;
-                let Some(go_mod) = self.read(name, &format!("{path}/go.mod")) else { return None };
+                let go_mod = self.read(name, &format!("{path}/go.mod"))?;
                 let lock_digest = listing.digest(|file| matches!(file, "go.mod" | "go.sum"));
                 let has_dependencies = listing.files.contains_key("go.sum");
                 let digest = listing.digest(|_| true);
@@ -378,21 +423,37 @@ impl Resolver<'_> {
                 let root = common_folder(sources);
                 let listing = self.listing(name, &root, listings)?;
                 let strip = |pattern: &String| {
-                    pattern.trim_start_matches("./").strip_prefix(&root).unwrap_or(pattern).trim_start_matches('/').to_owned()
+                    pattern
+                        .trim_start_matches("./")
+                        .strip_prefix(&root)
+                        .unwrap_or(pattern)
+                        .trim_start_matches('/')
+                        .to_owned()
                 };
                 let mut files = Vec::new();
                 for pattern in sources {
-                    let matcher = match globset::GlobBuilder::new(&strip(pattern)).literal_separator(true).build() {
+                    let matcher = match globset::GlobBuilder::new(&strip(pattern))
+                        .literal_separator(true)
+                        .build()
+                    {
                         Ok(glob) => glob.compile_matcher(),
                         Err(error) => {
-                            self.problem("invalid-value", &format!("`{pattern}` is no pattern: {error}"));
+                            self.problem(
+                                "invalid-value",
+                                &format!("`{pattern}` is no pattern: {error}"),
+                            );
                             return None;
                         }
                     };
                     let before = files.len();
-                    files.extend(listing.files.keys().filter(|path| matcher.is_match(path)).cloned());
+                    files.extend(
+                        listing.files.keys().filter(|path| matcher.is_match(path)).cloned(),
+                    );
                     if files.len() == before {
-                        let message = format!("binary {name}: no file matches `{pattern}` in {}", self.folder.display());
+                        let message = format!(
+                            "binary {name}: no file matches `{pattern}` in {}",
+                            self.folder.display()
+                        );
                         self.problem("missing-sources", &message);
                     }
                 }
@@ -421,20 +482,29 @@ impl Resolver<'_> {
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
         let listing = self.listing(name, manifest, listings)?;
-        let is_manifest = |path: &str| path == "Cargo.lock" || path == "Cargo.toml" || path.ends_with("/Cargo.toml");
+        let is_manifest = |path: &str| {
+            path == "Cargo.lock" || path == "Cargo.toml" || path.ends_with("/Cargo.toml")
+        };
         if !listing.files.contains_key("Cargo.lock") {
             let place = if manifest.is_empty() { "the project's folder" } else { manifest };
             self.findings.push(
-                Finding::new("no-cargo-lock", format!("binary {name}: there is no Cargo.lock in {place}"))
-                    .help("run `cargo generate-lockfile` and commit the file"),
+                Finding::new(
+                    "no-cargo-lock",
+                    format!("binary {name}: there is no Cargo.lock in {place}"),
+                )
+                .help("run `cargo generate-lockfile` and commit the file"),
             );
             return None;
         }
         let lock_digest = listing.digest(is_manifest);
         let workspace = self.workspace(name, &self.folder.join(manifest), &lock_digest)?;
         let Some(member) = workspace.members.iter().find(|member| member.name == package) else {
-            let known: Vec<&str> = workspace.members.iter().map(|member| member.name.as_str()).collect();
-            let message = format!("binary {name}: the workspace has no package `{package}`; it has {}", known.join(", "));
+            let known: Vec<&str> =
+                workspace.members.iter().map(|member| member.name.as_str()).collect();
+            let message = format!(
+                "binary {name}: the workspace has no package `{package}`; it has {}",
+                known.join(", ")
+            );
             self.problem("unknown-package", &message);
             return None;
         };
@@ -448,7 +518,11 @@ impl Resolver<'_> {
         if !member.binaries.contains(&program) {
             let message = format!(
                 "binary {name}: the package `{package}` has no binary target `{program}`; it has {}",
-                if member.binaries.is_empty() { "none".to_owned() } else { member.binaries.join(", ") }
+                if member.binaries.is_empty() {
+                    "none".to_owned()
+                } else {
+                    member.binaries.join(", ")
+                }
             );
             self.problem("unknown-binary-target", &message);
             return None;
@@ -459,7 +533,10 @@ impl Resolver<'_> {
             is_manifest(path)
                 || path.starts_with(".cargo/")
                 || path.starts_with("rust-toolchain")
-                || workspace.members.iter().any(|member| Path::new(path).starts_with(&member.folder))
+                || workspace
+                    .members
+                    .iter()
+                    .any(|member| Path::new(path).starts_with(&member.folder))
         };
         Some(BinarySources {
             listing: manifest.to_owned(),
@@ -474,14 +551,22 @@ impl Resolver<'_> {
     }
 
     /// The workspace's description, asked of cargo only when a manifest changed.
-    fn workspace(&mut self, name: &str, folder: &Path, manifests: &Digest) -> Option<discovery::Workspace> {
+    fn workspace(
+        &mut self,
+        name: &str,
+        folder: &Path,
+        manifests: &Digest,
+    ) -> Option<discovery::Workspace> {
         let key = Digest::of(&serde_json::to_vec(&(folder, manifests)).expect("plain data"));
         let memory = self.engine.store.state("workspaces").join(key.hex());
         let json = match fs::read_to_string(&memory) {
             Ok(json) => json,
             Err(_) => {
                 let Some(cargo) = &self.engine.cargo else {
-                    self.problem("no-cargo", "there is no `cargo` on PATH to describe the workspace with");
+                    self.problem(
+                        "no-cargo",
+                        "there is no `cargo` on PATH to describe the workspace with",
+                    );
                     return None;
                 };
                 let mut process = discovery::command(cargo, folder);
@@ -493,7 +578,10 @@ impl Resolver<'_> {
                         json
                     }
                     Ok(output) => {
-                        let message = format!("binary {name}: cargo metadata failed:\n{}", output.text().trim_end());
+                        let message = format!(
+                            "binary {name}: cargo metadata failed:\n{}",
+                            output.text().trim_end()
+                        );
                         self.problem("cargo-metadata", &message);
                         return None;
                     }
@@ -524,7 +612,12 @@ impl Resolver<'_> {
     }
 
     /// The files of a folder that no ignore file excludes, with their digests.
-    fn listing(&mut self, name: &str, folder: &str, listings: &mut BTreeMap<String, Listing>) -> Option<Listing> {
+    fn listing(
+        &mut self,
+        name: &str,
+        folder: &str,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<Listing> {
         if let Some(listing) = listings.get(folder) {
             return Some(listing.clone());
         }
@@ -547,9 +640,13 @@ impl Resolver<'_> {
                 if !path.is_file() {
                     return Ok(());
                 }
-                let digest = self.index.digest(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                let digest = self
+                    .index
+                    .digest(path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
                 let executable = is_executable(path);
-                let inside = path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
+                let inside =
+                    path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
                 listing.files.insert(inside, SourceFile { digest, executable });
                 Ok(())
             });
@@ -570,12 +667,20 @@ impl Resolver<'_> {
                 let path = self.folder.join(&entry.from);
                 match self.index.digest(&path) {
                     Ok(digest) => {
-                        let mode = entry.mode.unwrap_or(if is_executable(&path) { 0o755 } else { 0o644 });
-                        files.push(ProjectFile { from: entry.from.clone(), to: entry.to.clone(), mode, digest });
+                        let mode =
+                            entry.mode.unwrap_or(if is_executable(&path) { 0o755 } else { 0o644 });
+                        files.push(ProjectFile {
+                            from: entry.from.clone(),
+                            to: entry.to.clone(),
+                            mode,
+                            digest,
+                        });
                     }
                     Err(error) => {
-                        let message = format!("image {name}: cannot read `{}`: {error}", entry.from);
-                        self.findings.push(Finding::new("missing-file", message).at(entry.place.clone()));
+                        let message =
+                            format!("image {name}: cannot read `{}`: {error}", entry.from);
+                        self.findings
+                            .push(Finding::new("missing-file", message).at(entry.place.clone()));
                     }
                 }
             }

@@ -57,15 +57,19 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                         continue;
                     }
                     let state = plan.units[index].state();
-                    let shared = |other: &&usize| state.is_some() && plan.units[**other].state() == state;
+                    let shared =
+                        |other: &&usize| state.is_some() && plan.units[**other].state() == state;
                     if running.len() >= engine.jobs || running.iter().any(|other| shared(&other)) {
                         continue;
                     }
                     waiting.remove(&index);
                     running.insert(index);
                     let sender = sender.clone();
-                    let needs: Vec<Record> =
-                        plan.units[index].needs.iter().map(|need| outcome.records[need].clone()).collect();
+                    let needs: Vec<Record> = plan.units[index]
+                        .needs
+                        .iter()
+                        .map(|need| outcome.records[need].clone())
+                        .collect();
                     scope.spawn(move || {
                         let started = Instant::now();
                         let result = run_unit(engine, plan, index, &key, &needs);
@@ -94,7 +98,10 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                         }
                         Err(_) if outcome.interrupted => {}
                         Err(message) => {
-                            engine.tell(Event::Failed { unit: unit.clone(), message: message.clone() });
+                            engine.tell(Event::Failed {
+                                unit: unit.clone(),
+                                message: message.clone(),
+                            });
                             outcome.failures.push(Failure { unit, message });
                         }
                     }

@@ -73,15 +73,9 @@ fn synchronise(listing: &Listing, folder: &Path) -> io::Result<()> {
     fs::write(&state, serde_json::to_vec(&wanted)?)
 }
 
-fn remove_others<T>(
-    root: &Path,
-    folder: &Path,
-    wanted: &BTreeMap<String, T>,
-) -> io::Result<()> {
-    let parents: BTreeSet<&str> = wanted
-        .keys()
-        .flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at]))
-        .collect();
+fn remove_others<T>(root: &Path, folder: &Path, wanted: &BTreeMap<String, T>) -> io::Result<()> {
+    let parents: BTreeSet<&str> =
+        wanted.keys().flat_map(|path| path.match_indices('/').map(|(at, _)| &path[..at])).collect();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();

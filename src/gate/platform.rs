@@ -32,7 +32,9 @@ pub fn check(summary: &LayerSummary, layer: &str, target: &Description) -> Vec<F
                     facts.class, target.platform, elf.class, elf.machine_name
                 ),
             )
-            .help("a file like this cannot start there: compile it for the platform, or leave it out")
+            .help(
+                "a file like this cannot start there: compile it for the platform, or leave it out",
+            )
         })
         .collect()
 }
@@ -45,7 +47,8 @@ mod tests {
 
     #[test]
     fn foreign_files_are_found() {
-        let fact = |machine, class| ElfFacts { machine, class, little_endian: true, interpreter: None };
+        let fact =
+            |machine, class| ElfFacts { machine, class, little_endian: true, interpreter: None };
         let mut summary = LayerSummary::default();
         summary.elf.insert("usr/bin/x".into(), fact(62, 64));
         summary.elf.insert("usr/lib/probe.o".into(), fact(EM_BPF, 64));

@@ -82,7 +82,8 @@ impl Filesystem {
 
     /// Adds a link.
     pub fn add_link(&mut self, path: &str, target: &str) {
-        self.nodes.insert(path.to_owned(), Node { kind: Kind::Link(target.to_owned()), mode: 0o777 });
+        self.nodes
+            .insert(path.to_owned(), Node { kind: Kind::Link(target.to_owned()), mode: 0o777 });
     }
 
     /// Adds a folder.

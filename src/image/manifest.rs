@@ -92,7 +92,9 @@ fn canonical(value: impl Serialize) -> Vec<u8> {
 pub fn rfc3339(seconds: u64) -> String {
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
     let mut year = 1970;
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
         year += 1;
@@ -111,7 +113,8 @@ pub fn rfc3339(seconds: u64) -> String {
 pub fn config(action: &ManifestAction, layers: &[PackedLayer]) -> Vec<u8> {
     let created = rfc3339(action.epoch_secs);
     let mut run = oci::ConfigBuilder::default();
-    let env: Vec<String> = action.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let env: Vec<String> =
+        action.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     run = run.env(env);
     if !action.entrypoint.is_empty() {
         run = run.entrypoint(action.entrypoint.clone());

@@ -65,16 +65,30 @@ impl Environment {
                 let upper = name.to_uppercase();
                 matches!(
                     upper.as_str(),
-                    "PATH" | "HOME" | "TMPDIR" | "APT_CONFIG" | "SSL_CERT_FILE" | "SSL_CERT_DIR"
-                        | "RUSTUP_HOME" | "RUSTUP_TOOLCHAIN" | "NETRC"
+                    "PATH"
+                        | "HOME"
+                        | "TMPDIR"
+                        | "APT_CONFIG"
+                        | "SSL_CERT_FILE"
+                        | "SSL_CERT_DIR"
+                        | "RUSTUP_HOME"
+                        | "RUSTUP_TOOLCHAIN"
+                        | "NETRC"
                 ) || upper.ends_with("_PROXY")
                     || ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"]
                         .iter()
                         .any(|prefix| upper.starts_with(prefix))
                     || matches!(
                         upper.as_str(),
-                        "GOPROXY" | "GOPRIVATE" | "GONOPROXY" | "GONOSUMDB" | "GOSUMDB" | "GOENV"
-                            | "GOAUTH" | "GOINSECURE" | "GOVCS"
+                        "GOPROXY"
+                            | "GOPRIVATE"
+                            | "GONOPROXY"
+                            | "GONOSUMDB"
+                            | "GOSUMDB"
+                            | "GOENV"
+                            | "GOAUTH"
+                            | "GOINSECURE"
+                            | "GOVCS"
                     )
                     || upper.starts_with("PIP_")
             })

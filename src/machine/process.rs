@@ -177,9 +177,7 @@ pub fn jobserver_variables(tokens: &jobserver::Client) -> BTreeMap<String, Strin
     tokens.configure_make(&mut command);
     command
         .get_envs()
-        .filter_map(|(name, value)| {
-            Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned()))
-        })
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
         .collect()
 }
 

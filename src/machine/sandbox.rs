@@ -152,11 +152,8 @@ fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallib
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .map_err(context("private mounts"))?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(context("private mounts"))?;
     let status = std::process::Command::new("/proc/self/exe")
         .args([STAGE_TWO, file])
         .status()
@@ -189,9 +186,12 @@ fn stage_two(sandbox: &Sandbox) -> io::Result<std::convert::Infallible> {
         fs::write(&place, "")?;
         bind(&Path::new("/dev").join(device), &place, true)?;
     }
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         std::os::unix::fs::symlink(target, inside("dev").join(name))?;
     }
     let mut folders = sandbox.binds.clone();
@@ -231,9 +231,8 @@ fn bind(source: &Path, place: &Path, writable: bool) -> io::Result<()> {
             base | MountFlags::NODEV | MountFlags::RELATIME,
             base | MountFlags::NODEV | MountFlags::NOATIME,
         ];
-        let done = attempts
-            .iter()
-            .any(|&flags| rustix::mount::mount_remount(place, flags, "").is_ok());
+        let done =
+            attempts.iter().any(|&flags| rustix::mount::mount_remount(place, flags, "").is_ok());
         if !done {
             return Err(io::Error::other(format!(
                 "sandbox: cannot make {} read-only",
@@ -333,10 +332,8 @@ pub fn detect(scratch: &Path) -> (Tier, Option<String>) {
         fs::create_dir_all(&sandbox.root)?;
         // A folder that needs no loader from the sandbox: the stage itself proves the tier.
         let probe = Sandbox { command: vec!["/xs/none".into()], ..sandbox.clone() };
-        let output = probe
-            .process(&scratch.join("probe.json"))?
-            .output()
-            .map_err(io::Error::other)?;
+        let output =
+            probe.process(&scratch.join("probe.json"))?.output().map_err(io::Error::other)?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Ok(if text.contains("start /xs/none") { None } else { Some(text.trim().to_owned()) })
     };

@@ -108,7 +108,13 @@ impl<'a> Planner<'a> {
         self.unit(name, None, Action::UnpackPackages(UnpackAction { packages, shape }), vec![])
     }
 
-    fn layer(&mut self, name: String, title: &str, content: LayerContent, needs: Vec<usize>) -> usize {
+    fn layer(
+        &mut self,
+        name: String,
+        title: &str,
+        content: LayerContent,
+        needs: Vec<usize>,
+    ) -> usize {
         let action = LayerAction {
             title: title.to_owned(),
             content,
@@ -119,7 +125,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Manifest and layers of one image on one platform.
-    fn image(&mut self, name: &str, image: &Image, target: &'static Description) -> (usize, Vec<usize>) {
+    fn image(
+        &mut self,
+        name: &str,
+        image: &Image,
+        target: &'static Description,
+    ) -> (usize, Vec<usize>) {
         let platform = &target.platform;
         let mut needs = Vec::new();
         let mut layers = Vec::new();
@@ -147,7 +158,12 @@ impl<'a> Planner<'a> {
             let files = vec![(format!("bin/{program}"), format!("{INSTALL_FOLDER}/{binary}"))];
             let content = LayerContent::Outputs { files };
             let title = format!("binary {binary}");
-            layers.push(self.layer(format!("layer {binary} {platform}"), &title, content, vec![unit]));
+            layers.push(self.layer(
+                format!("layer {binary} {platform}"),
+                &title,
+                content,
+                vec![unit],
+            ));
         }
         let check = Action::CheckPlatform { image: name.to_owned(), platform: platform.clone() };
         let check = self.unit(format!("check {name} {platform}"), None, check, layers.clone());
@@ -156,8 +172,9 @@ impl<'a> Planner<'a> {
             _ => image.entrypoint.clone(),
         };
         let mut env = image.env.clone();
-        env.entry("PATH".into())
-            .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+        env.entry("PATH".into()).or_insert_with(|| {
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()
+        });
         let action = ManifestAction {
             image: name.to_owned(),
             platform: platform.clone(),
@@ -231,15 +248,29 @@ impl<'a> Planner<'a> {
             mount("host", self.sysroot(&facts.host.debian_architecture, &[]));
             match facts.rust.as_ref() {
                 Some(RustProvider::Packages { host, targets }) => {
-                    let unit = self.packages("toolchain rust".into(), &[host, targets], Shape::Toolchain);
+                    let unit =
+                        self.packages("toolchain rust".into(), &[host, targets], Shape::Toolchain);
                     mount("rust", unit);
                 }
                 Some(RustProvider::Rustup { .. }) | None => rustup = true,
             }
             if sources.has_dependencies {
-                let action =
-                    Action::VendorCrates { sources: sources.listing.clone(), digest: sources.lock_digest };
-                mount("vendor", self.unit(format!("crates {}", sources.listing), None, action, vec![]));
+                let action = Action::VendorCrates {
+                    sources: sources.listing.clone(),
+                    digest: sources.lock_digest,
+                };
+                mount(
+                    "vendor",
+                    self.unit(
+                        format!(
+                            "crates {}",
+                            if sources.listing.is_empty() { "." } else { &sources.listing }
+                        ),
+                        None,
+                        action,
+                        vec![],
+                    ),
+                );
             }
         }
         if let (Recipe::Go { .. }, Some(go)) = (&binary.recipe, &sources.go)
@@ -250,12 +281,16 @@ impl<'a> Planner<'a> {
                 digest: sources.lock_digest,
                 go: go.version.clone(),
             };
-            mount("modules", self.unit(format!("modules {}", sources.listing), None, action, vec![]));
+            mount(
+                "modules",
+                self.unit(format!("modules {}", sources.listing), None, action, vec![]),
+            );
         }
-        let mut machine = |plan: &mut Plan, name: &str, at: &str, root: &std::path::Path, digest| {
-            plan.machine_folders.insert(name.to_owned(), root.to_owned());
-            mounts.insert(at.to_owned(), Mount::Machine { name: name.to_owned(), digest });
-        };
+        let mut machine =
+            |plan: &mut Plan, name: &str, at: &str, root: &std::path::Path, digest| {
+                plan.machine_folders.insert(name.to_owned(), root.to_owned());
+                mounts.insert(at.to_owned(), Mount::Machine { name: name.to_owned(), digest });
+            };
         if let Some(go) = &sources.go {
             machine(&mut self.plan, &format!("go{}", go.version), "go", &go.root, go.digest);
         }
@@ -267,7 +302,17 @@ impl<'a> Planner<'a> {
         let cross =
             Cross { host: facts.host, target, llvm_version: &facts.llvm_version, mounts: &names };
         let flags = facts.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice);
-        let process = recipe(&cross, name, &binary.recipe, sources, &overrides, flags, &facts.version, rustup, mounts);
+        let process = recipe(
+            &cross,
+            name,
+            &binary.recipe,
+            sources,
+            &overrides,
+            flags,
+            &facts.version,
+            rustup,
+            mounts,
+        );
         let profile = match &binary.recipe {
             Recipe::Rust { profile, .. } => profile.clone(),
             _ => "release".into(),
@@ -343,7 +388,10 @@ fn recipe(
                 package,
                 program: &sources.program,
                 tags,
-                ldflags: &ldflags.iter().map(|flag| flag.replace("{version}", version)).collect::<Vec<_>>(),
+                ldflags: &ldflags
+                    .iter()
+                    .map(|flag| flag.replace("{version}", version))
+                    .collect::<Vec<_>>(),
                 cgo: *cgo,
                 sources: reference,
                 folder: sources.folder.clone(),

@@ -32,7 +32,8 @@ pub fn build(cross: &Cross<'_>, c: &C<'_>, mounts: BTreeMap<String, Mount>) -> P
     let environment = environment(cross);
     let name = if c.cxx { "c++" } else { "cc" };
     let compiler = format!("@{{tools}}/bin/{}-{name}", cross.target.gnu_triple);
-    let mut commands = vec![shell("rm -rf '@{build}/objects' && mkdir -p '@{build}/objects' '@{out}/bin'")];
+    let mut commands =
+        vec![shell("rm -rf '@{build}/objects' && mkdir -p '@{build}/objects' '@{out}/bin'")];
     let mut objects = Vec::new();
     for (index, file) in c.files.iter().enumerate() {
         let object = format!("@{{build}}/objects/{index}.o");

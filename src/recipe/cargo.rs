@@ -40,7 +40,8 @@ pub fn build(
 ) -> ProcessAction {
     let mut environment = environment(cross);
     let root = if cargo.rustup { "@{rust}" } else { "@{rust}/usr" };
-    let libraries = format!("{root}/lib:@{{rust}}/usr/lib/{0}:@{{llvm}}/usr/lib/{0}", cross.host.gnu_triple);
+    let libraries =
+        format!("{root}/lib:@{{rust}}/usr/lib/{0}:@{{llvm}}/usr/lib/{0}", cross.host.gnu_triple);
     let maps = prefix_maps("--remap-path-prefix=", cross.mounts).join(" ");
     let tool = |program: &str, arguments: &str| {
         format!(
@@ -76,7 +77,8 @@ pub fn build(
     }
 
     let profile_folder = if cargo.profile == "dev" { "debug" } else { cargo.profile };
-    let mut command: Vec<String> = ["cargo", "build", "--locked", "--offline"].map(String::from).into();
+    let mut command: Vec<String> =
+        ["cargo", "build", "--locked", "--offline"].map(String::from).into();
     command.extend(["--profile".into(), cargo.profile.into()]);
     command.extend(["--package".into(), cargo.package.into()]);
     command.extend(["--bin".into(), cargo.program.into()]);
@@ -97,7 +99,10 @@ pub fn build(
         commands: vec![
             shell(&format!("mkdir -p \"$CARGO_HOME\" \"$HOME\" && {configure}")),
             command,
-            shell(&format!("mkdir -p '@{{out}}/bin' && cp '{built}' '@{{out}}/bin/{}'", cargo.program)),
+            shell(&format!(
+                "mkdir -p '@{{out}}/bin' && cp '{built}' '@{{out}}/bin/{}'",
+                cargo.program
+            )),
         ],
         environment: environment.variables,
         folder: if cargo.folder.is_empty() {

@@ -50,9 +50,7 @@ pub fn environment(cross: &Cross<'_>) -> Environment {
     let bin = format!("@{{llvm}}/usr/lib/llvm-{}/bin", cross.llvm_version);
     let libraries = format!("@{{llvm}}/usr/lib/{}", cross.host.gnu_triple);
     let wrapper = |program: &str, arguments: &str| {
-        format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {bin}/{program}{arguments} \"$@\"\n"
-        )
+        format!("#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {bin}/{program}{arguments} \"$@\"\n")
     };
     for (description, sysroot) in [(cross.host, "host"), (cross.target, "sysroot")] {
         if !cross.mounts.contains(&sysroot) {
@@ -68,7 +66,8 @@ pub fn environment(cross: &Cross<'_>) -> Environment {
         flags.extend(description.cflags.iter().cloned());
         flags.extend(prefix_maps("-ffile-prefix-map=", cross.mounts));
         let flags = flags.join(" ");
-        let prefix = if sysroot == "host" { "host".to_owned() } else { description.gnu_triple.clone() };
+        let prefix =
+            if sysroot == "host" { "host".to_owned() } else { description.gnu_triple.clone() };
         for (name, program) in [("cc", "clang"), ("c++", "clang++")] {
             let script = wrapper(program, &flags);
             environment.tools.insert(format!("bin/{prefix}-{name}"), script);

@@ -85,7 +85,11 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
     ProcessAction {
         commands: vec![shell("mkdir -p '@{build}/home' '@{out}/bin'"), command],
         environment: environment.variables,
-        folder: if go.folder.is_empty() { "@{src}".into() } else { format!("@{{src}}/{}", go.folder) },
+        folder: if go.folder.is_empty() {
+            "@{src}".into()
+        } else {
+            format!("@{{src}}/{}", go.folder)
+        },
         mounts,
         tools: environment.tools,
         sources: go.sources.clone(),

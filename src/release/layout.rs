@@ -22,7 +22,11 @@ pub struct Entry {
 
 /// Writes a layout of `entries` with `blobs` (digest, size, file) to `folder`. One that
 /// is the same already is left alone; returns whether anything was written.
-pub fn write(folder: &Path, entries: &[Entry], blobs: &BTreeMap<Digest, (u64, PathBuf)>) -> io::Result<bool> {
+pub fn write(
+    folder: &Path,
+    entries: &[Entry],
+    blobs: &BTreeMap<Digest, (u64, PathBuf)>,
+) -> io::Result<bool> {
     let manifests: Vec<Descriptor> = entries
         .iter()
         .map(|entry| {
@@ -105,7 +109,8 @@ mod tests {
         fs::write(&file, "{}").unwrap();
         let blobs = BTreeMap::from([(Digest::of(b"{}"), (2, file))]);
         let index = Descriptor::of(crate::image::manifest::INDEX, b"{}");
-        let entry = |name: &str| Entry { name: name.into(), reference: name.into(), index: index.clone() };
+        let entry =
+            |name: &str| Entry { name: name.into(), reference: name.into(), index: index.clone() };
         assert!(write(&layout, &[entry("a:1")], &blobs).unwrap());
         assert!(!write(&layout, &[entry("a:1")], &blobs).unwrap());
         assert!(write(&layout, &[entry("a:2")], &blobs).unwrap());

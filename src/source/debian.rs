@@ -116,7 +116,9 @@ impl fmt::Display for AptError {
                 package.sha256, package.name, package.version
             ),
             Self::Apt { doing, text } => write!(f, "apt could not {doing}:\n{}", text.trim_end()),
-            Self::Unparsable { line } => write!(f, "apt printed a line that is not understood: {line}"),
+            Self::Unparsable { line } => {
+                write!(f, "apt printed a line that is not understood: {line}")
+            }
             Self::Process(error) => error.fmt(f),
             Self::File { path, source } => write!(f, "cannot use {}: {source}", path.display()),
         }
@@ -155,7 +157,8 @@ impl Apt {
     ) -> Result<PackageSet, AptError> {
         let architecture = &request.architecture;
         if self.offline {
-            let what = format!("choosing packages for {architecture} that images.lock does not pin");
+            let what =
+                format!("choosing packages for {architecture} that images.lock does not pin");
             return Err(AptError::Offline { what });
         }
         self.update(architecture, refreshed)?;
@@ -225,11 +228,14 @@ impl Apt {
                 let name = format!("{}_{version}_{}.deb", package.name, package.architecture);
                 let path = destination.join(name);
                 let mut hasher = Hasher::new();
-                let copied = fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+                let copied =
+                    fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
                 copied.map_err(|source| AptError::File { path: path.clone(), source })?;
                 match hasher.finish() {
                     (digest, _) if digest == package.sha256 => Ok(path),
-                    (found, _) => Err(AptError::WrongHash { package: Box::new(package.clone()), found }),
+                    (found, _) => {
+                        Err(AptError::WrongHash { package: Box::new(package.clone()), found })
+                    }
                 }
             })
             .collect()
@@ -283,7 +289,14 @@ impl Apt {
             refreshed();
             let output = self
                 .apt(architecture)?
-                .args(["-q", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=3", "update"])
+                .args([
+                    "-q",
+                    "-o",
+                    "APT::Update::Error-Mode=any",
+                    "-o",
+                    "Acquire::Retries=3",
+                    "update",
+                ])
                 .output()?;
             if !output.success() {
                 let doing = format!("download the package lists for {architecture}");
@@ -344,17 +357,16 @@ fn parse_uri_line(line: &str) -> Result<Package, AptError> {
 fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
     let text = output.text();
     let missing = text.lines().find_map(|line| {
-        let name = line.trim_start().strip_prefix("E: Unable to locate package ").or_else(|| {
-            line.strip_prefix("E: Package '")
-                .and_then(|rest| rest.split_once("' has no installation candidate"))
-                .map(|(name, _)| name)
-        })?;
+        let name =
+            line.trim_start().strip_prefix("E: Unable to locate package ").or_else(|| {
+                line.strip_prefix("E: Package '")
+                    .and_then(|rest| rest.split_once("' has no installation candidate"))
+                    .map(|(name, _)| name)
+            })?;
         Some(name.split(':').next().unwrap_or(name).trim().to_owned())
     });
     match missing {
-        Some(name) => {
-            AptError::NoSuchPackage { name, architecture: request.architecture.clone() }
-        }
+        Some(name) => AptError::NoSuchPackage { name, architecture: request.architecture.clone() },
         None => AptError::Apt {
             doing: format!("{doing} for {} ({})", request.architecture, request.packages.join(" ")),
             text: problems(output),
@@ -383,7 +395,8 @@ mod tests {
     #[test]
     fn uri_lines_are_read_strictly() {
         let hash = "d7dd1d1411fedf27f5e27650a6eff20ef294077b568f4c8c5e51466dc7c08ce4";
-        let line = format!("'x://y/zlib1g.deb' zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 SHA256:{hash}");
+        let line =
+            format!("'x://y/zlib1g.deb' zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 SHA256:{hash}");
         let package = parse_uri_line(&line).unwrap();
         assert_eq!(package.to_string(), "zlib1g:amd64 1:1.2.13.dfsg-1");
         assert_eq!(package.size_bytes, 86684);

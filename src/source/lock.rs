@@ -78,7 +78,8 @@ impl Lock {
             damaged(error.message().to_owned(), text[..at.min(text.len())].lines().count().max(1))
         })?;
         if file.version != 1 {
-            let message = format!("this version reads lock version 1, the file has {}", file.version);
+            let message =
+                format!("this version reads lock version 1, the file has {}", file.version);
             return Err(damaged(message, 1));
         }
         let mut packages = BTreeMap::new();
@@ -95,7 +96,10 @@ impl Lock {
                 .map(|line| {
                     parse_package(line).ok_or_else(|| {
                         let at = text.lines().position(|l| l.contains(line.as_str())).unwrap_or(0);
-                        damaged(format!("`{line}` is not `name version architecture sha256 size`"), at + 1)
+                        damaged(
+                            format!("`{line}` is not `name version architecture sha256 size`"),
+                            at + 1,
+                        )
                     })
                 })
                 .collect::<Result<_, _>>()?;
@@ -188,7 +192,8 @@ mod tests {
             version: "1.26.8".into(),
             hash: Digest::of(b"go"),
         };
-        let set = LockedSet { request: request.clone(), set: PackageSet { packages: vec![package] } };
+        let set =
+            LockedSet { request: request.clone(), set: PackageSet { packages: vec![package] } };
         let lock = Lock {
             toolchains: BTreeMap::from([("go".into(), toolchain)]),
             packages: BTreeMap::from([("root base linux/arm64".into(), set.clone())]),

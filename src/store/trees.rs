@@ -92,7 +92,9 @@ fn visit(
     each(path, &metadata)?;
     if metadata.is_dir() {
         let mut names = fs::read_dir(path)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
+            .and_then(|entries| {
+                entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()
+            })
             .map_err(doing("list", path))?;
         names.sort();
         for name in names {

@@ -34,7 +34,8 @@ mod tests {
     #[test]
     fn flags_are_those_of_the_target() {
         let compiler = Path::new("clang");
-        let flags = flags(compiler, "aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu").unwrap();
+        let flags =
+            flags(compiler, "aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu").unwrap();
         assert!(flags.contains(&"-O2".to_owned()), "{flags:?}");
         assert!(flags.contains(&"-ffunction-sections".to_owned()), "{flags:?}");
     }

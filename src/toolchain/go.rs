@@ -93,7 +93,9 @@ pub fn exactly(
 ) -> Result<GoChoice, Finding> {
     // Since 1.21 a release is written with three numbers.
     let need = match version_key(need) {
-        (numbers, u64::MAX) if numbers[1] >= 21 && need.split('.').count() == 2 => format!("{need}.0"),
+        (numbers, u64::MAX) if numbers[1] >= 21 && need.split('.').count() == 2 => {
+            format!("{need}.0")
+        }
         _ => need.to_owned(),
     };
     let root = folder.join(format!("go{need}"));
@@ -117,12 +119,16 @@ pub fn exactly(
     let have = machine.map_or("there is no Go on PATH".to_owned(), |go| {
         format!("the Go on PATH is {}", go.version)
     });
-    Err(Finding::new("no-go", format!("Go {need} is needed, {have}, and it could not be fetched: {}", why.join("; ")))
-        .help(format!("install Go {need} or later, or lower the `go` and `toolchain` lines of go.mod")))
+    Err(Finding::new(
+        "no-go",
+        format!("Go {need} is needed, {have}, and it could not be fetched: {}", why.join("; ")),
+    )
+    .help(format!("install Go {need} or later, or lower the `go` and `toolchain` lines of go.mod")))
 }
 
 fn provider_of(root: &Path) -> String {
-    std::fs::read_to_string(root.with_extension("provider")).unwrap_or_else(|_| "module-proxy".into())
+    std::fs::read_to_string(root.with_extension("provider"))
+        .unwrap_or_else(|_| "module-proxy".into())
 }
 
 fn platform() -> Result<String, String> {
@@ -198,7 +204,8 @@ fn find_root(folder: &Path, depth: usize) -> Option<PathBuf> {
         return Some(folder.to_owned());
     }
     let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let mut folders: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<_> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     folders.iter().filter(|_| depth > 0).find_map(|path| find_root(path, depth - 1))
 }

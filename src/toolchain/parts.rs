@@ -15,8 +15,7 @@ struct Part {
 }
 
 static PARTS: LazyLock<BTreeMap<String, Part>> = LazyLock::new(|| {
-    toml::from_str(include_str!("../../toolchains/packages.toml"))
-        .expect("a test parses the table")
+    toml::from_str(include_str!("../../toolchains/packages.toml")).expect("a test parses the table")
 });
 
 fn part(name: &str) -> &'static Part {

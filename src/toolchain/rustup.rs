@@ -36,11 +36,8 @@ pub fn choose(
         }
     };
     let rustc = PathBuf::from(run(&["which", "rustc"])?);
-    let root = rustc
-        .parent()
-        .and_then(Path::parent)
-        .ok_or("rustup names no toolchain folder")?
-        .to_owned();
+    let root =
+        rustc.parent().and_then(Path::parent).ok_or("rustup names no toolchain folder")?.to_owned();
     let missing = || -> Vec<&String> {
         let has = |triple: &str| root.join("lib/rustlib").join(triple).join("lib").is_dir();
         triples.iter().filter(|triple| !has(triple)).collect()

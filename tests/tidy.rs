@@ -1,0 +1,130 @@
+//! The house is in order: rooms import only rooms above them, each third-party crate with
+//! effects has one door, files stay readable.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should end")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms in the order in which they may import one another, as `src/lib.rs` lists them.
+const ROOMS: [&str; 14] = [
+    "model",
+    "machine",
+    "store",
+    "archive",
+    "config",
+    "source",
+    "toolchain",
+    "recipe",
+    "image",
+    "gate",
+    "plan",
+    "release",
+    "engine",
+    "cli",
+];
+
+/// Crates with effects or a large surface, and the only file that may import each.
+const DOORS: [(&str, &str); 15] = [
+    ("ar", "archive/deb.rs"),
+    ("cargo_metadata", "config/discovery.rs"),
+    ("cc", "toolchain/compiler.rs"),
+    ("clap", "cli/arguments.rs"),
+    ("flate2", "archive/compression.rs"),
+    ("globset", "engine/resolve.rs"),
+    ("ignore", "engine/resolve.rs"),
+    ("indicatif", "cli/printer.rs"),
+    ("landlock", "machine/sandbox.rs"),
+    ("liblzma", "archive/compression.rs"),
+    ("object", "image/elf.rs"),
+    ("oci_spec", "image/manifest.rs"),
+    ("which", "machine/environment.rs"),
+    ("zip", "archive/zip.rs"),
+    ("zstd", "archive/compression.rs"),
+];
+
+const LINES_AT_MOST: usize = 600;
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Source files by their path in `src`, without their tests.
+fn code() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources(&root)
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            (name, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned())
+        })
+        .filter(|(name, _)| !name.ends_with("tests.rs"))
+        .collect()
+}
+
+#[test]
+fn unit_rooms_import_only_rooms_above() {
+    let mut wrong = Vec::new();
+    for (name, text) in code() {
+        let Some(room) = ROOMS.iter().position(|room| name.starts_with(&format!("{room}/"))) else {
+            continue;
+        };
+        for (below, other) in ROOMS.iter().enumerate() {
+            if below > room && text.contains(&format!("crate::{other}::")) {
+                wrong.push(format!("{name} imports {other}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn unit_every_dependency_has_one_door() {
+    let mut wrong = Vec::new();
+    for (name, text) in code() {
+        for (dependency, door) in DOORS {
+            let used =
+                text.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| {
+                    line.match_indices(&format!("{dependency}::")).any(|(at, _)| {
+                        !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c))
+                    })
+                });
+            let own_module =
+                ["zip"].contains(&dependency) && text.contains(&format!("archive::{dependency}::"));
+            let parser = dependency == "clap" && name == "cli/mod.rs";
+            if used && name != door && !own_module && !parser {
+                wrong.push(format!("{name} uses {dependency}, whose door is {door}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn unit_files_say_what_they_own_and_stay_readable() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for path in sources(&root) {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(&root).unwrap().display();
+        if text.lines().count() > LINES_AT_MOST {
+            wrong.push(format!("{name} has {} lines", text.lines().count()));
+        }
+        if !text.starts_with("//!") && !name.to_string().ends_with("tests.rs") {
+            wrong.push(format!("{name} does not open with `//!`"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
