@@ -147,6 +147,8 @@ pub struct Prepared {
     pub facts: Facts,
     output: PathBuf,
     started: Instant,
+    /// Held until the build is done: compiler state and snapshots are the project's.
+    _alone: fs::File,
 }
 
 fn finding(code: &'static str, message: String) -> BuildError {
@@ -208,6 +210,7 @@ pub fn prepare(
         Lock::parse(LOCK_NAME, &lock_text).map_err(|finding| BuildError::Findings(vec![finding]))?
     };
     let state = project_state(store.root(), &folder);
+    let alone = lock_project(&state, &events)?;
     let mut engine = Engine {
         apt: Apt::new(environment, store.state("apt"), request.offline),
         cargo: environment
@@ -264,7 +267,22 @@ pub fn prepare(
         Some(output) => environment.folder.join(output),
         None => folder.join("target/images"),
     };
-    Ok(Prepared { engine, plan, facts, output, started })
+    Ok(Prepared { engine, plan, facts, output, started, _alone: alone })
+}
+
+/// Waits, visibly, until no other process builds this project. The lock dies with its
+/// process.
+fn lock_project(state: &Path, events: &Sender<Event>) -> Result<fs::File, BuildError> {
+    let path = state.join("lock");
+    let failed = |source| StoreError { doing: "lock", path: path.clone(), source };
+    fs::create_dir_all(state).map_err(failed)?;
+    let file = fs::File::create(&path).map_err(failed)?;
+    if file.try_lock().is_err() {
+        let text = "waiting for another build of this project".to_owned();
+        let _ = events.send(Event::Note { text });
+        file.lock().map_err(failed)?;
+    }
+    Ok(file)
 }
 
 /// The tier asked for, or the best that the machine can do. What was found out is

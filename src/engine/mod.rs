@@ -9,6 +9,7 @@ mod pack;
 pub mod resolve;
 mod schedule;
 pub mod snapshot;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -161,6 +161,7 @@ impl Apt {
                 format!("choosing packages for {architecture} that images.lock does not pin");
             return Err(AptError::Offline { what });
         }
+        let _alone = self.lock(architecture)?;
         self.update(architecture, refreshed)?;
         let status = self.folder(architecture).join("provided");
         let stanzas: String =
@@ -199,6 +200,7 @@ impl Apt {
             let what = format!("downloading {} packages", packages.len());
             return Err(AptError::Offline { what });
         }
+        let _alone = self.lock(architecture)?;
         self.update(architecture, &mut || ())?;
         let names = packages.iter().map(|package| {
             format!("{}:{}={}", package.name, qualifier(package, architecture), package.version)
@@ -243,6 +245,17 @@ impl Apt {
 
     fn folder(&self, architecture: &str) -> PathBuf {
         self.state.join(architecture)
+    }
+
+    /// Waits until no other process uses the state of this architecture: apt's own locks
+    /// are off, because they would want root. The lock dies with its process.
+    fn lock(&self, architecture: &str) -> Result<fs::File, AptError> {
+        let folder = self.folder(architecture);
+        let path = folder.join("lock");
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::File::create(&path))
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|source| AptError::File { path, source })
     }
 
     /// An `apt-get` that knows one architecture and none of the machine's own state.

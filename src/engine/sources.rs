@@ -1,0 +1,332 @@
+//! Sources of binaries and images: which files there are, what they depend on, what of
+//! them is missing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::resolve::Resolver;
+use crate::config::{Project, Recipe, discovery, image_order};
+use crate::model::action::ProjectFile;
+use crate::model::{Digest, Finding};
+use crate::plan::facts::{BinarySources, Listing, SourceFile};
+
+impl Resolver<'_> {
+    pub(super) fn binary(
+        &mut self,
+        name: &str,
+        recipe: &Recipe,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<BinarySources> {
+        match recipe {
+            Recipe::Rust { package, binary, manifest, .. } => {
+                self.rust_sources(name, package, binary.as_deref(), manifest, listings)
+            }
+            Recipe::Go { path, .. } => {
+                let listing = self.listing(name, path, listings)?;
+                let go_mod = self.read(name, &format!("{path}/go.mod"))?;
+                let lock_digest = listing.digest(|file| matches!(file, "go.mod" | "go.sum"));
+                let has_dependencies = listing.files.contains_key("go.sum");
+                let digest = listing.digest(|_| true);
+                Some(BinarySources {
+                    listing: path.clone(),
+                    digest,
+                    folder: String::new(),
+                    lock_digest,
+                    has_dependencies,
+                    files: Vec::new(),
+                    go: Some(self.go(&go_mod)?),
+                    program: name.to_owned(),
+                })
+            }
+            Recipe::C { sources, .. } => {
+                let root = common_folder(sources);
+                let listing = self.listing(name, &root, listings)?;
+                let strip = |pattern: &String| {
+                    pattern
+                        .trim_start_matches("./")
+                        .strip_prefix(&root)
+                        .unwrap_or(pattern)
+                        .trim_start_matches('/')
+                        .to_owned()
+                };
+                let mut files = Vec::new();
+                for pattern in sources {
+                    let matcher = match globset::GlobBuilder::new(&strip(pattern))
+                        .literal_separator(true)
+                        .build()
+                    {
+                        Ok(glob) => glob.compile_matcher(),
+                        Err(error) => {
+                            self.problem(
+                                "invalid-value",
+                                &format!("`{pattern}` is no pattern: {error}"),
+                            );
+                            return None;
+                        }
+                    };
+                    let before = files.len();
+                    files.extend(
+                        listing.files.keys().filter(|path| matcher.is_match(path)).cloned(),
+                    );
+                    if files.len() == before {
+                        let message = format!(
+                            "binary {name}: no file matches `{pattern}` in {}",
+                            self.folder.display()
+                        );
+                        self.problem("missing-sources", &message);
+                    }
+                }
+                files.sort();
+                files.dedup();
+                Some(BinarySources {
+                    listing: root,
+                    digest: listing.digest(|_| true),
+                    folder: String::new(),
+                    lock_digest: Digest::of(b""),
+                    has_dependencies: false,
+                    files,
+                    go: None,
+                    program: name.to_owned(),
+                })
+            }
+        }
+    }
+
+    fn rust_sources(
+        &mut self,
+        name: &str,
+        package: &str,
+        binary: Option<&str>,
+        manifest: &str,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<BinarySources> {
+        let listing = self.listing(name, manifest, listings)?;
+        let is_manifest = |path: &str| {
+            path == "Cargo.lock" || path == "Cargo.toml" || path.ends_with("/Cargo.toml")
+        };
+        if !listing.files.contains_key("Cargo.lock") {
+            let place = if manifest.is_empty() { "the project's folder" } else { manifest };
+            self.findings.push(
+                Finding::new(
+                    "no-cargo-lock",
+                    format!("binary {name}: there is no Cargo.lock in {place}"),
+                )
+                .help("run `cargo generate-lockfile` and commit the file"),
+            );
+            return None;
+        }
+        let lock_digest = listing.digest(is_manifest);
+        let workspace = self.workspace(name, &self.folder.join(manifest), &lock_digest)?;
+        let Some(member) = workspace.members.iter().find(|member| member.name == package) else {
+            let known: Vec<&str> =
+                workspace.members.iter().map(|member| member.name.as_str()).collect();
+            let message = format!(
+                "binary {name}: the workspace has no package `{package}`; it has {}",
+                known.join(", ")
+            );
+            self.problem("unknown-package", &message);
+            return None;
+        };
+        let program = binary.map_or_else(
+            || match member.binaries.as_slice() {
+                [only] => only.clone(),
+                _ => package.to_owned(),
+            },
+            str::to_owned,
+        );
+        if !member.binaries.contains(&program) {
+            let message = format!(
+                "binary {name}: the package `{package}` has no binary target `{program}`; it has {}",
+                if member.binaries.is_empty() {
+                    "none".to_owned()
+                } else {
+                    member.binaries.join(", ")
+                }
+            );
+            self.problem("unknown-binary-target", &message);
+            return None;
+        }
+        let lock = self.read(name, &format!("{manifest}/Cargo.lock"))?;
+        // Any package of the workspace may be a dependency; other folders are not cargo's.
+        let is_source = |path: &str| {
+            is_manifest(path)
+                || path.starts_with(".cargo/")
+                || path.starts_with("rust-toolchain")
+                || workspace
+                    .members
+                    .iter()
+                    .any(|member| Path::new(path).starts_with(&member.folder))
+        };
+        Some(BinarySources {
+            listing: manifest.to_owned(),
+            digest: listing.digest(is_source),
+            folder: String::new(),
+            lock_digest,
+            has_dependencies: lock.lines().any(|line| line.starts_with("source = ")),
+            files: Vec::new(),
+            go: None,
+            program,
+        })
+    }
+
+    /// The workspace's description, asked of cargo only when a manifest changed.
+    fn workspace(
+        &mut self,
+        name: &str,
+        folder: &Path,
+        manifests: &Digest,
+    ) -> Option<discovery::Workspace> {
+        let key = Digest::of(&serde_json::to_vec(&(folder, manifests)).expect("plain data"));
+        let memory = self.engine.store.state("workspaces").join(key.hex());
+        let json = match fs::read_to_string(&memory) {
+            Ok(json) => json,
+            Err(_) => {
+                let Some(cargo) = &self.engine.cargo else {
+                    self.problem(
+                        "no-cargo",
+                        "there is no `cargo` on PATH to describe the workspace with",
+                    );
+                    return None;
+                };
+                let mut process = discovery::command(cargo, folder);
+                process.environment = self.engine.environment.for_downloads();
+                match process.output() {
+                    Ok(output) if output.success() => {
+                        let json = String::from_utf8_lossy(&output.stdout).into_owned();
+                        let _ = crate::store::write_atomically(&memory, json.as_bytes());
+                        json
+                    }
+                    Ok(output) => {
+                        let message = format!(
+                            "binary {name}: cargo metadata failed:\n{}",
+                            output.text().trim_end()
+                        );
+                        self.problem("cargo-metadata", &message);
+                        return None;
+                    }
+                    Err(error) => {
+                        self.problem("cargo-metadata", &error.to_string());
+                        return None;
+                    }
+                }
+            }
+        };
+        match discovery::parse(&json) {
+            Ok(workspace) => Some(workspace),
+            Err(error) => {
+                self.problem("cargo-metadata", &error);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, name: &str, path: &str) -> Option<String> {
+        let file = self.folder.join(path.trim_start_matches('/'));
+        fs::read_to_string(&file)
+            .map_err(|error| {
+                let message = format!("binary {name}: cannot read {}: {error}", file.display());
+                self.problem("missing-file", &message);
+            })
+            .ok()
+    }
+
+    /// The files of a folder that no ignore file excludes, with their digests.
+    fn listing(
+        &mut self,
+        name: &str,
+        folder: &str,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<Listing> {
+        if let Some(listing) = listings.get(folder) {
+            return Some(listing.clone());
+        }
+        let root = self.folder.join(folder);
+        if !root.is_dir() {
+            let message = format!("binary {name}: there is no folder {}", root.display());
+            self.problem("missing-folder", &message);
+            return None;
+        }
+        let mut listing = Listing { root: root.clone(), files: BTreeMap::new() };
+        let output = self.folder.join("target");
+        let walk = ignore::WalkBuilder::new(&root)
+            .hidden(false)
+            .require_git(false)
+            .filter_entry(move |entry| entry.file_name() != ".git" && entry.path() != output)
+            .build();
+        for entry in walk {
+            let result = entry.map_err(|error| error.to_string()).and_then(|entry| {
+                let path = entry.path();
+                if !path.is_file() {
+                    return Ok(());
+                }
+                let digest = self
+                    .index
+                    .digest(path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
+                let executable = is_executable(path);
+                let inside =
+                    path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
+                listing.files.insert(inside, SourceFile { digest, executable });
+                Ok(())
+            });
+            if let Err(error) = result {
+                self.problem("unreadable-source", &format!("binary {name}: {error}"));
+            }
+        }
+        listing.files.retain(|path, _| !matches!(path.as_str(), "images.toml" | "images.lock"));
+        listings.insert(folder.to_owned(), listing.clone());
+        Some(listing)
+    }
+
+    pub(super) fn files(&mut self, project: &Project) -> BTreeMap<String, Vec<ProjectFile>> {
+        let mut all = BTreeMap::new();
+        for name in image_order(project) {
+            let mut files = Vec::new();
+            for entry in &project.images[&name].files {
+                let path = self.folder.join(&entry.from);
+                match self.index.digest(&path) {
+                    Ok(digest) => {
+                        let mode =
+                            entry.mode.unwrap_or(if is_executable(&path) { 0o755 } else { 0o644 });
+                        files.push(ProjectFile {
+                            from: entry.from.clone(),
+                            to: entry.to.clone(),
+                            mode,
+                            digest,
+                        });
+                    }
+                    Err(error) => {
+                        let message =
+                            format!("image {name}: cannot read `{}`: {error}", entry.from);
+                        self.findings
+                            .push(Finding::new("missing-file", message).at(entry.place.clone()));
+                    }
+                }
+            }
+            all.insert(name, files);
+        }
+        all
+    }
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o100 != 0)
+}
+
+/// The longest folder that all patterns are in, without wildcards.
+fn common_folder(patterns: &[String]) -> String {
+    let folder = |pattern: &String| -> Vec<String> {
+        let mut parts: Vec<String> =
+            pattern.trim_start_matches("./").split('/').map(str::to_owned).collect();
+        parts.pop();
+        parts.into_iter().take_while(|part| !part.contains(['*', '?', '[', '{'])).collect()
+    };
+    let mut folders = patterns.iter().map(folder);
+    let first = folders.next().unwrap_or_default();
+    let common = folders.fold(first, |common, other| {
+        common.into_iter().zip(other).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+    });
+    common.join("/")
+}
