@@ -93,7 +93,8 @@ impl Sandbox {
     /// `specification` is where the description is written for it.
     pub fn process(&self, specification: &Path) -> io::Result<Process> {
         fs::write(specification, serde_json::to_vec(self)?)?;
-        let mut process = Process::new(std::env::current_exe()?);
+        // Not the program's path: an update may replace the file while a build runs.
+        let mut process = Process::new("/proc/self/exe");
         process.arguments =
             vec![STAGE_ONE.to_owned(), specification.to_string_lossy().into_owned()];
         process.environment = self.environment.clone();
