@@ -95,8 +95,8 @@ impl fmt::Display for AptError {
             ),
             Self::Offline { what } => write!(
                 f,
-                "{what} would need the network, and `--offline` was given\n  help: run \
-                 `xstitch fetch` once with a network"
+                "{what} would need the network, and `--offline` was given\n  help: run once \
+                 without `--offline`"
             ),
             Self::NoSuchPackage { name, architecture } => write!(
                 f,
@@ -106,7 +106,8 @@ impl fmt::Display for AptError {
             Self::NoSuchVersion { package } => write!(
                 f,
                 "the package archive no longer has {package}, which images.lock pins\n  help: \
-                 `xstitch lock --update` pins what the archive has now"
+                 remove images.lock to pin \
+                 what the archive has now"
             ),
             Self::WrongHash { package, found } => write!(
                 f,
