@@ -59,6 +59,7 @@ fn run(arguments: Vec<String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    crate::machine::environment::settle_umask();
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second signal ends the program at once, as a user who repeats it expects.

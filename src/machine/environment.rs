@@ -97,6 +97,12 @@ impl Environment {
     }
 }
 
+/// Gives files that this process makes the modes that they have everywhere, whatever the
+/// user's umask: some of them become members of layers.
+pub fn settle_umask() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+}
+
 /// Cores that this process may use.
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
