@@ -48,12 +48,14 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
     std::thread::scope(|scope| {
         loop {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
+            let mut found = false;
             if !stop {
                 for (index, key) in ready(plan, &chains, &waiting, &outcome) {
                     if let Some(record) = engine.store.record(&key) {
                         waiting.remove(&index);
                         engine.tell(Event::Cached { unit: plan.units[index].name.clone() });
                         outcome.records.insert(index, record);
+                        found = true;
                         continue;
                     }
                     let state = plan.units[index].state();
@@ -77,10 +79,8 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                     });
                 }
             }
-            let progress = ready(plan, &chains, &waiting, &outcome)
-                .iter()
-                .any(|(_, key)| engine.store.record(key).is_some());
-            if progress && !stop {
+            // A result that was there may have made other units ready.
+            if found && !stop {
                 continue;
             }
             if running.is_empty() {
