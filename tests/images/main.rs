@@ -1,0 +1,14 @@
+//! Real projects, real compilers, real packages: what is built, twice and elsewhere.
+//!
+//! `integration_` tests need apt and a network; `system_` tests also need skopeo, a
+//! registry, umoci and qemu-user. A tool that is missing fails a test under `CI`, and
+//! skips it loudly elsewhere.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should end")]
+#![allow(clippy::disallowed_methods, reason = "tests start programs")]
+#![allow(clippy::disallowed_macros, reason = "a skipped test says so")]
+
+mod errors;
+mod fixture;
+mod small;
+mod torture;
