@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::engine::build::{BuildError, Request};
+use crate::engine::build::Request;
+use crate::engine::report::BuildError;
 use crate::machine::sandbox::Tier;
 use crate::model::Finding;
 

@@ -6,14 +6,15 @@ mod printer;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
 use clap::Parser as _;
 
-use crate::engine::build::{self, BuildError};
+use crate::engine::build;
+use crate::engine::report::BuildError;
 use crate::machine::environment::Environment;
-use crate::machine::sandbox;
+use crate::machine::{process, sandbox};
 use arguments::{Arguments, Command, Format};
 use printer::Printer;
 
@@ -60,20 +61,17 @@ fn run(arguments: Vec<String>) -> ExitCode {
         }
     };
     crate::machine::environment::settle_umask();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the program at once, as a user who repeats it expects.
-        let _ =
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
-    }
+    let interrupted = stop_on_signals();
     let command = arguments.command();
     let options = arguments.options(&command);
     let (sender, receiver) = channel();
     let printer = Printer::new(&environment, options.screen());
     let result = std::thread::scope(|scope| {
         let screen = scope.spawn(|| printer.show(receiver));
-        let result = perform(&command, &options, &environment, sender, interrupted);
+        let mut result = perform(&command, &options, &environment, sender, &interrupted);
+        if interrupted.load(Ordering::Relaxed) {
+            result = Err(BuildError::Interrupted);
+        }
         let _ = screen.join();
         result
     });
@@ -83,14 +81,30 @@ fn run(arguments: Vec<String>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            if options.format() == Format::Json {
+                printer::data(&printer::json(&error.report()));
+            }
             printer::error(&error.to_string());
-            ExitCode::from(match error {
-                BuildError::Findings(_) => 2,
-                BuildError::Interrupted => 130,
-                _ => 1,
-            })
+            ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Ends every child at the first signal, and says so through the flag, so that the program
+/// can clean up. A second signal ends it at once, as a user who repeats it expects.
+fn stop_on_signals() -> Arc<AtomicBool> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let signals = [SIGHUP, SIGINT, SIGTERM];
+    for signal in signals {
+        let _ =
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
+    }
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new(signals) {
+        std::thread::spawn(move || signals.forever().for_each(|_| process::stop()));
+    }
+    interrupted
 }
 
 /// Does what was asked and returns what goes to standard output.
@@ -99,10 +113,10 @@ fn perform(
     options: &arguments::Options,
     environment: &Environment,
     events: std::sync::mpsc::Sender<crate::model::event::Event>,
-    interrupted: Arc<AtomicBool>,
+    interrupted: &Arc<AtomicBool>,
 ) -> Result<String, BuildError> {
     let request = options.request(command)?;
-    let prepared = build::prepare(&request, environment, events, interrupted)?;
+    let prepared = build::prepare(&request, environment, events, Arc::clone(interrupted))?;
     let json = options.format() == Format::Json;
     Ok(match command {
         Command::Build(_) => {
@@ -111,7 +125,11 @@ fn perform(
         }
         Command::Plan(_) => {
             let explained = prepared.explain();
-            if json { printer::json(&explained) } else { printer::plan(&explained) }
+            if json {
+                printer::json(&serde_json::json!({"version": 1, "units": explained}))
+            } else {
+                printer::plan(&explained)
+            }
         }
         Command::Check(_) => {
             if json {

@@ -11,7 +11,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::arguments::Screen;
-use crate::engine::build::Report;
+use crate::engine::report::Report;
 use crate::machine::environment::Environment;
 use crate::model::event::Event;
 use crate::plan::explanation::{Explained, State};
@@ -57,6 +57,9 @@ impl Printer {
                     let size = size_bytes
                         .map_or_else(String::new, |size| format!(" ({})", HumanBytes(size)));
                     line(format!("  downloading {what}{size} to {to}"));
+                }
+                Event::Downloaded { what, size_bytes } => {
+                    line(format!("  downloaded {what} ({})", HumanBytes(size_bytes)));
                 }
                 Event::Started { unit } if self.bars => {
                     let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed}");

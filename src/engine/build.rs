@@ -1,7 +1,6 @@
 //! The main job: configuration in, one OCI layout out.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -9,10 +8,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+use super::report::{BuildError, ImageReport, Report};
 use super::resolve::{Resolver, platforms, project_state};
-use super::schedule::{self, Failure, Outcome};
+use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
 use super::{Engine, pack};
 use crate::config::{self, FILE_NAME, Project};
@@ -53,88 +51,6 @@ pub struct Request {
     pub tier: Option<Tier>,
     /// Where the layout goes, `target/images` in the project if not given.
     pub output: Option<PathBuf>,
-}
-
-/// Why nothing, or not everything, was built.
-#[derive(Debug)]
-pub enum BuildError {
-    /// The configuration or the inputs are wrong (exit code 2).
-    Findings(Vec<Finding>),
-    /// Units failed (exit code 1).
-    Units(Vec<Failure>),
-    /// The cache cannot be used (exit code 1).
-    Store(StoreError),
-    /// The output cannot be written (exit code 1).
-    Output(String),
-    /// The user stopped it (exit code 130).
-    Interrupted,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Findings(findings) => {
-                let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
-                f.write_str(&texts.join("\n"))
-            }
-            Self::Units(failures) => {
-                let texts: Vec<String> = failures
-                    .iter()
-                    .map(|failure| format!("{} failed: {}", failure.unit, failure.message))
-                    .collect();
-                f.write_str(&texts.join("\n\n"))
-            }
-            Self::Store(error) => error.fmt(f),
-            Self::Output(text) => f.write_str(text),
-            Self::Interrupted => f.write_str("interrupted"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-impl From<StoreError> for BuildError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-/// One line of the summary.
-#[derive(Clone, Debug, Serialize)]
-pub struct ImageReport {
-    /// Image name.
-    pub image: String,
-    /// Platform, or nothing for the index.
-    pub platform: Option<Platform>,
-    /// Digest of the manifest or index.
-    pub digest: Digest,
-    /// Compressed size of the layers, of all platforms for an index.
-    pub size_bytes: u64,
-    /// Layers made by this build.
-    pub layers_new: usize,
-    /// Layers that were there.
-    pub layers_shared: usize,
-    /// Time of the units that only this needed, in milliseconds.
-    pub time_ms: u64,
-}
-
-/// What was built.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Version of this format.
-    pub version: u32,
-    /// The layout.
-    pub layout: PathBuf,
-    /// Images and platforms.
-    pub images: Vec<ImageReport>,
-    /// Units that ran, and that were there already.
-    pub units_run: usize,
-    /// Units whose result was there.
-    pub units_cached: usize,
-    /// Whether the layout was written.
-    pub written: bool,
-    /// Wall time in milliseconds.
-    pub elapsed_ms: u64,
 }
 
 /// A plan and everything to run it with.

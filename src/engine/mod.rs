@@ -5,11 +5,14 @@
 
 pub mod build;
 mod execute;
+mod fetch;
 mod pack;
+pub mod report;
 pub mod resolve;
 mod schedule;
 pub mod snapshot;
 mod sources;
+mod toolchains;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use crate::config::{Base, Project, Recipe, Version};
 use crate::model::event::Event;
+use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
-use crate::model::{Digest, Finding, Platform};
-use crate::plan::facts::{Facts, GoToolchain, RustProvider};
+use crate::model::{Digest, Finding, Place, Platform};
+use crate::plan::facts::Facts;
 use crate::plan::images::packages_of;
 use crate::source::debian::{AptError, suite_from_os_release};
-use crate::source::lock::{Lock, LockedSet, LockedToolchain};
+use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
 use crate::toolchain::description::{Description, by_platform, host};
-use crate::toolchain::{compiler, go, parts, rustup};
+use crate::toolchain::{compiler, parts};
 
 /// Resolves a configuration. The lock is completed, never changed.
 pub struct Resolver<'a> {
@@ -65,7 +66,7 @@ impl Resolver<'_> {
         let needs_rust = recipes().any(|b| matches!(b.recipe, Recipe::Rust { .. }));
         let host_architecture = host.debian_architecture.clone();
         let llvm = if needs_c {
-            self.part("llvm", &host_architecture, &[])?
+            self.part("llvm", &host_architecture, &[], None)?
         } else {
             PackageSet::default()
         };
@@ -78,7 +79,7 @@ impl Resolver<'_> {
         let userland = if binaries.is_empty() {
             PackageSet::default()
         } else {
-            self.part("userland", &host_architecture, &[])?
+            self.part("userland", &host_architecture, &[], None)?
         };
         let rust = if needs_rust { Some(self.rust(host, &targets)?) } else { None };
         let mut sysroots = BTreeMap::new();
@@ -89,10 +90,11 @@ impl Resolver<'_> {
             }
             let packages = packages_of(project, &binary.libraries);
             for target in &targets {
-                self.sysroot(&target.debian_architecture, &packages, &mut sysroots);
+                let place = Some(&binary.place);
+                self.sysroot(&target.debian_architecture, &packages, place, &mut sysroots);
             }
             if matches!(binary.recipe, Recipe::Rust { .. }) {
-                self.sysroot(&host_architecture, &[], &mut sysroots);
+                self.sysroot(&host_architecture, &[], None, &mut sysroots);
             }
         }
         let mut roots = BTreeMap::new();
@@ -101,7 +103,9 @@ impl Resolver<'_> {
             for target in &targets {
                 let request = parts::root_request(&target.debian_architecture, packages);
                 let platform = target.platform.clone();
-                if let Some(set) = self.set(&format!("root {name} {platform}"), &[request]) {
+                if let Some(set) =
+                    self.set(&format!("root {name} {platform}"), &[request], Some(&image.place))
+                {
                     roots.insert((name.clone(), platform), set);
                 }
             }
@@ -137,7 +141,13 @@ impl Resolver<'_> {
     }
 
     pub(super) fn problem(&mut self, code: &'static str, message: &str) {
-        self.findings.push(Finding::new(code, message));
+        self.problem_at(code, message.to_owned(), None);
+    }
+
+    pub(super) fn problem_at(&mut self, code: &'static str, text: String, place: Option<&Place>) {
+        let mut finding = Finding::new(code, text);
+        finding.place = place.cloned();
+        self.findings.push(finding);
     }
 
     fn suite(&self) -> String {
@@ -165,23 +175,36 @@ impl Resolver<'_> {
         &mut self,
         architecture: &str,
         packages: &[String],
+        place: Option<&Place>,
         sysroots: &mut BTreeMap<(String, Vec<String>), PackageSet>,
     ) {
         let key = (architecture.to_owned(), packages.to_vec());
         if !sysroots.contains_key(&key)
-            && let Some(set) = self.part("sysroot", architecture, packages)
+            && let Some(set) = self.part("sysroot", architecture, packages, place)
         {
             sysroots.insert(key, set);
         }
     }
 
-    fn part(&mut self, part: &str, architecture: &str, extra: &[String]) -> Option<PackageSet> {
+    /// A part of a toolchain. `place` is where the configuration asks for `extra` packages.
+    pub(super) fn part(
+        &mut self,
+        part: &str,
+        architecture: &str,
+        extra: &[String],
+        place: Option<&Place>,
+    ) -> Option<PackageSet> {
         let name = format!("{part} {architecture} {}", extra.join(" "));
-        self.set(name.trim_end(), &parts::requests(part, architecture, extra))
+        self.set(name.trim_end(), &parts::requests(part, architecture, extra), place)
     }
 
     /// The pinned answer to one of `requests`, or the archive's to the first that it has.
-    fn set(&mut self, name: &str, requests: &[PackageRequest]) -> Option<PackageSet> {
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        requests: &[PackageRequest],
+        place: Option<&Place>,
+    ) -> Option<PackageSet> {
         if let Some(set) = requests.iter().find_map(|request| self.lock.set(name, request)) {
             return Some(set);
         }
@@ -199,11 +222,14 @@ impl Resolver<'_> {
         let mut first = None;
         for request in requests {
             let architecture = request.architecture.clone();
-            let mut refreshed = || {
-                let text = format!("reading the package lists for {architecture}");
-                engine.tell(Event::Note { text });
+            let mut refreshing = |to: &Path, size_bytes: Option<u64>| {
+                let what = format!("the package lists for {architecture}");
+                engine.tell(match size_bytes {
+                    Some(size_bytes) => Event::Downloaded { what, size_bytes },
+                    None => Event::Download { what, size_bytes, to: to.display().to_string() },
+                });
             };
-            match engine.apt.resolve(request, &mut refreshed) {
+            match engine.apt.resolve(request, &mut refreshing) {
                 Ok(set) => {
                     let locked = LockedSet { request: request.clone(), set: set.clone() };
                     self.lock.packages.insert(name.to_owned(), locked);
@@ -219,176 +245,17 @@ impl Resolver<'_> {
                 }
             }
         }
-        let error =
-            first.map_or_else(|| "nothing to ask for".to_owned(), |error| error.to_string());
-        let code = if error.contains("--offline") { "offline" } else { "no-packages" };
-        self.problem(code, &format!("{name}: {error}"));
+        let code = match &first {
+            Some(AptError::Offline { .. }) => "offline",
+            Some(error) if error.is_remote() => REMOTE_FAILED,
+            _ => "no-packages",
+        };
+        let text = first.as_ref().map_or_else(|| "nothing to ask for".into(), ToString::to_string);
+        let mut finding = Finding::new(code, format!("{name}: {text}"));
+        finding.place = place.cloned();
+        finding.help = first.and_then(|error| error.help());
+        self.findings.push(finding);
         None
-    }
-
-    fn rust(
-        &mut self,
-        host: &'static Description,
-        targets: &[&'static Description],
-    ) -> Option<RustProvider> {
-        let pinned = self.lock.toolchains.get("rust").cloned();
-        if pinned.as_ref().is_none_or(|locked| locked.provider == "rustup") {
-            let triples: Vec<String> = targets
-                .iter()
-                .map(|target| target.triple.clone())
-                .chain([host.triple.clone()])
-                .collect();
-            match rustup::choose(&self.engine.environment, &triples, self.engine.offline) {
-                Ok(choice) => {
-                    let digest = self.machine_folder(
-                        &choice.root,
-                        &["bin/rustc", "bin/cargo", "lib/rustlib/components"],
-                    )?;
-                    self.pin(
-                        "rust",
-                        LockedToolchain {
-                            provider: "rustup".into(),
-                            version: choice.version,
-                            hash: digest,
-                        },
-                    )?;
-                    return Some(RustProvider::Rustup { digest, root: choice.root });
-                }
-                Err(reason) if pinned.is_some() => {
-                    let message = format!(
-                        "images.lock pins a rustup toolchain, which cannot be used: {reason}"
-                    );
-                    self.problem("no-rust", &message);
-                    return None;
-                }
-                Err(reason) => {
-                    let text = format!("using the distribution's Rust: {reason}");
-                    self.engine.tell(Event::Note { text });
-                }
-            }
-        }
-        let architecture = &host.debian_architecture;
-        let host_set = self.part("rust", architecture, &[])?;
-        let web = host_set.packages.iter().any(|package| package.name == "libstd-rust-web-dev");
-        let mut packages = Vec::new();
-        for target in targets.iter().filter(|target| target.triple != host.triple) {
-            let architecture = &target.debian_architecture;
-            let mut requests = parts::requests("rust-std", architecture, &[]);
-            // Standard library and compiler must be of one build.
-            requests.retain(|request| {
-                web == request.packages.iter().any(|name| name.contains("-web-"))
-            });
-            packages.extend(self.set(&format!("rust-std {architecture}"), &requests)?.packages);
-        }
-        let targets = PackageSet { packages };
-        let version = host_set
-            .packages
-            .iter()
-            .find(|package| package.name.starts_with("rustc"))
-            .map_or_else(String::new, |package| package.version.clone());
-        let all =
-            serde_json::to_vec(&(&host_set, &targets)).expect("packages have string keys only");
-        if pinned.is_none() {
-            let hash = Digest::of(&all);
-            self.pin("rust", LockedToolchain { provider: "packages".into(), version, hash })?;
-        }
-        Some(RustProvider::Packages { host: host_set, targets })
-    }
-
-    /// Pins a toolchain, or checks it against its pin.
-    fn pin(&mut self, name: &str, found: LockedToolchain) -> Option<()> {
-        match self.lock.toolchains.get(name) {
-            None if self.locked => {
-                let message = format!(
-                    "images.lock does not pin the toolchain `{name}`, and `--locked` was given"
-                );
-                self.problem("not-locked", &message);
-                None
-            }
-            None => {
-                self.lock.toolchains.insert(name.to_owned(), found);
-                Some(())
-            }
-            Some(locked) if *locked == found => Some(()),
-            Some(locked) => {
-                let message = format!(
-                    "images.lock pins {name} {} from {}, this machine has {} from {}",
-                    locked.version, locked.provider, found.version, found.provider
-                );
-                self.findings.push(Finding::new("toolchain-changed", message).help(format!(
-                    "install the pinned one, or remove [toolchain.{name}] from images.lock to move to this one"
-                )));
-                None
-            }
-        }
-    }
-
-    /// The digest of a toolchain folder of the machine, remembered by the state of `guards`.
-    fn machine_folder(&mut self, root: &Path, guards: &[&str]) -> Option<Digest> {
-        let guards: Vec<(String, Option<Digest>)> = guards
-            .iter()
-            .map(|name| ((*name).to_owned(), self.index.digest(&root.join(name)).ok()))
-            .collect();
-        let key = Digest::of(&serde_json::to_vec(&(root, &guards)).expect("plain data"));
-        let memory = self.engine.store.state("folders").join(key.hex());
-        if let Some(digest) = fs::read_to_string(&memory).ok().and_then(|text| text.parse().ok()) {
-            return Some(digest);
-        }
-        let digest = match crate::store::describe(root) {
-            Ok(tree) => tree.digest(),
-            Err(error) => {
-                self.problem("unreadable-toolchain", &error.to_string());
-                return None;
-            }
-        };
-        let written = crate::store::write_atomically(&memory, digest.to_string().as_bytes());
-        if let Err(error) = written {
-            self.problem("store", &error.to_string());
-        }
-        Some(digest)
-    }
-
-    pub(super) fn go(&mut self, go_mod: &str) -> Option<GoToolchain> {
-        let need = go::required_version(go_mod).unwrap_or_else(|| "1.21".to_owned());
-        let engine = self.engine;
-        let folder = engine.store.state("go");
-        let announce = |version: &str| {
-            engine.tell(Event::Download {
-                what: format!("Go {version}"),
-                size_bytes: None,
-                to: folder.display().to_string(),
-            });
-        };
-        let pinned = self.lock.toolchains.get(&format!("go{need}")).cloned();
-        let chosen = match &pinned {
-            Some(locked) if locked.provider != "machine" => {
-                let machine = go::of_machine(&engine.environment);
-                go::exactly(
-                    &engine.environment,
-                    &locked.version,
-                    machine.as_ref(),
-                    &folder,
-                    engine.offline,
-                    &mut { announce },
-                )
-            }
-            _ => go::choose(&engine.environment, &need, &folder, engine.offline, &mut { announce }),
-        };
-        let choice = match chosen {
-            Ok(choice) => choice,
-            Err(finding) => {
-                self.findings.push(finding);
-                return None;
-            }
-        };
-        let digest = self.machine_folder(&choice.root, &["VERSION", "bin/go"])?;
-        let found = LockedToolchain {
-            provider: choice.provider,
-            version: choice.version.clone(),
-            hash: digest,
-        };
-        self.pin(&format!("go{need}"), found)?;
-        Some(GoToolchain { version: choice.version, digest, root: choice.root })
     }
 }
 

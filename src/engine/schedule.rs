@@ -2,13 +2,17 @@
 //! job tokens; units that share compiler state one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::Engine;
-use crate::model::Digest;
+use super::execute::UnitError;
 use crate::model::action::JobStyle;
 use crate::model::event::Event;
+use crate::model::{Configuration, Digest};
 use crate::plan::Plan;
 use crate::store::Record;
 
@@ -29,12 +33,26 @@ pub struct Outcome {
 }
 
 /// A unit that failed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Failure {
     /// Unit name.
     pub unit: String,
+    /// The circumstances, where they matter.
+    pub configuration: Option<Configuration>,
     /// What went wrong, whole.
     pub message: String,
+    /// Whether a remote side is to blame.
+    pub is_remote: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed", self.unit)?;
+        if let Some(configuration) = &self.configuration {
+            write!(f, " for {configuration}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
 }
 
 /// Runs every unit of the plan that has no result.
@@ -43,6 +61,7 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
     let chains = plan.chain_lengths();
     let mut waiting: BTreeSet<usize> = (0..plan.units.len()).collect();
     let mut running: BTreeSet<usize> = BTreeSet::new();
+    let mut keys: BTreeMap<usize, Digest> = BTreeMap::new();
     let (sender, receiver) = channel();
     engine.tell(Event::Planned { units: plan.units.len() });
     std::thread::scope(|scope| {
@@ -50,7 +69,7 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
             let mut found = false;
             if !stop {
-                for (index, key) in ready(plan, &chains, &waiting, &outcome) {
+                for (index, key) in ready(plan, &chains, &waiting, &outcome, &mut keys) {
                     if let Some(record) = engine.store.record(&key) {
                         waiting.remove(&index);
                         engine.tell(Event::Cached { unit: plan.units[index].name.clone() });
@@ -64,6 +83,9 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                     if running.len() >= engine.jobs || running.iter().any(|other| shared(&other)) {
                         continue;
                     }
+                    if running.is_empty() {
+                        refill(engine);
+                    }
                     waiting.remove(&index);
                     running.insert(index);
                     let sender = sender.clone();
@@ -73,9 +95,8 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                         .map(|need| outcome.records[need].clone())
                         .collect();
                     scope.spawn(move || {
-                        let started = Instant::now();
                         let result = run_unit(engine, plan, index, &key, &needs);
-                        let _ = sender.send((index, result, started.elapsed()));
+                        let _ = sender.send((index, result));
                     });
                 }
             }
@@ -87,52 +108,66 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                 break;
             }
             match receiver.recv_timeout(TICK) {
-                Ok((index, result, elapsed)) => {
+                Ok((index, result)) => {
                     running.remove(&index);
                     let unit = plan.units[index].name.clone();
                     match result {
-                        Ok(record) => {
+                        Ok((record, elapsed)) => {
                             outcome.records.insert(index, record);
                             outcome.ran.insert(index, elapsed);
                             engine.tell(Event::Finished { unit, elapsed });
                         }
                         Err(_) if outcome.interrupted => {}
-                        Err(message) => {
+                        Err(UnitError { message, is_remote }) => {
+                            let configuration = plan.units[index].configuration.clone();
+                            let failure = Failure { unit, configuration, message, is_remote };
                             engine.tell(Event::Failed {
-                                unit: unit.clone(),
-                                message: message.clone(),
+                                unit: failure.unit.clone(),
+                                message: failure.to_string(),
                             });
-                            outcome.failures.push(Failure { unit, message });
+                            outcome.failures.push(failure);
                         }
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
-            if engine.is_interrupted() {
+            if engine.is_interrupted() && !outcome.interrupted {
                 outcome.interrupted = true;
-                crate::machine::process::end_all();
+                refill(engine);
             }
         }
     });
     outcome
 }
 
-/// Units whose needs are there, longest chain first, with their keys.
+/// Gives back the tokens that children took with them when they were killed.
+fn refill(engine: &Engine) {
+    let there = engine.tokens.available().unwrap_or(engine.jobs);
+    for _ in there..engine.jobs {
+        let _ = engine.tokens.release_raw();
+    }
+}
+
+/// Units whose needs are there, longest chain first, with their keys, each taken once.
 fn ready(
     plan: &Plan,
     chains: &[usize],
     waiting: &BTreeSet<usize>,
     outcome: &Outcome,
+    keys: &mut BTreeMap<usize, Digest>,
 ) -> Vec<(usize, Digest)> {
     let mut ready: Vec<(usize, Digest)> = waiting
         .iter()
         .filter_map(|&index| {
-            let outputs: Option<Vec<Digest>> = plan.units[index]
-                .needs
-                .iter()
-                .map(|need| outcome.records.get(need).map(|record| record.output))
-                .collect();
-            Some((index, plan.key(index, &outputs?)))
+            if let Some(&key) = keys.get(&index) {
+                return Some((index, key));
+            }
+            let needs = plan.units[index].needs.iter();
+            let outputs: Option<Vec<Digest>> =
+                needs.map(|need| outcome.records.get(need).map(|record| record.output)).collect();
+            let key = plan.key(index, &outputs?);
+            keys.insert(index, key);
+            Some((index, key))
         })
         .collect();
     ready.sort_by_key(|&(index, _)| (std::cmp::Reverse(chains[index]), index));
@@ -146,9 +181,12 @@ fn run_unit(
     index: usize,
     key: &Digest,
     needs: &[Record],
-) -> Result<Record, String> {
+) -> Result<(Record, Duration), UnitError> {
     let unit = &plan.units[index];
     let token = engine.tokens.acquire().map_err(|error| format!("job token: {error}"))?;
+    if engine.is_interrupted() {
+        return Err("interrupted".into());
+    }
     let mut more = Vec::new();
     if unit.jobs() == JobStyle::Lease {
         while more.len() + 1 < engine.jobs {
@@ -159,9 +197,10 @@ fn run_unit(
         }
     }
     engine.tell(Event::Started { unit: unit.name.clone() });
+    let started = Instant::now();
     let result = super::execute::execute(engine, plan, index, needs, 1 + more.len());
     drop((token, more));
     let record = result?;
     engine.store.put_record(key, &record).map_err(|error| error.to_string())?;
-    Ok(record)
+    Ok((record, started.elapsed()))
 }

@@ -11,8 +11,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// Process groups that run now.
-static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// Process groups that run now, and whether more may start.
+static RUNNING: Mutex<Running> = Mutex::new(Running { groups: BTreeSet::new(), stopped: false });
+
+struct Running {
+    groups: BTreeSet<u32>,
+    stopped: bool,
+}
 
 /// A child process, complete: it inherits nothing.
 #[derive(Clone, Debug)]
@@ -148,11 +153,14 @@ impl Process {
             tokens.configure_make(&mut command);
         }
         let failed = |source| ProcessError { program: self.program.clone(), source };
+        let mut children = running();
+        if children.stopped {
+            return Err(failed(io::Error::new(io::ErrorKind::Interrupted, "interrupted")));
+        }
         let mut child = command.spawn().map_err(failed)?;
         let group = child.id();
-        let mut running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        running.insert(group);
-        drop(running);
+        children.groups.insert(group);
+        drop(children);
         let mut stdout = child.stdout.take().expect("standard output is piped");
         let mut stderr = child.stderr.take().expect("standard error is piped");
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -162,7 +170,7 @@ impl Process {
             read.and(other.join().unwrap_or_else(|_| Err(io::Error::other("reader thread ended"))))
         });
         let status = child.wait();
-        RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&group);
+        running().groups.remove(&group);
         read.map_err(failed)?;
         let status = status.map_err(failed)?;
         Ok(Output { code: status.code(), signal: status.signal(), stdout: out, stderr: err })
@@ -181,12 +189,17 @@ pub fn jobserver_variables(tokens: &jobserver::Client) -> BTreeMap<String, Strin
         .collect()
 }
 
-/// Ends every child and all that it started.
-pub fn end_all() {
-    let running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for &group in running.iter() {
+/// Ends every child and all that it started; none starts from now on.
+pub fn stop() {
+    let mut children = running();
+    children.stopped = true;
+    for &group in &children.groups {
         if let Some(group) = i32::try_from(group).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
+}
+
+fn running() -> std::sync::MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -109,6 +109,8 @@ pub fn run_stage(arguments: &[String]) -> Option<io::Error> {
         _ => return None,
     };
     let work = || -> io::Result<std::convert::Infallible> {
+        // Whatever ends the parent ends this, too: nothing is left that nobody waits for.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let sandbox: Sandbox = serde_json::from_slice(&fs::read(file)?)?;
         match stage {
             STAGE_ONE if sandbox.tier == Tier::Namespaces => stage_one(&sandbox, file),
@@ -164,7 +166,6 @@ fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallib
 
 /// Lays out the root and becomes the command.
 fn stage_two(sandbox: &Sandbox) -> io::Result<std::convert::Infallible> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let root = &sandbox.root;
     rustix::mount::mount("tmpfs", root, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))
         .map_err(context("root"))?;

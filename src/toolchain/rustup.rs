@@ -15,11 +15,13 @@ pub struct RustupChoice {
 }
 
 /// The active rustup toolchain with every one of `triples`, asking rustup for those that
-/// are missing unless `offline`. The error is one line for people: why not.
+/// are missing unless `offline`; `announce` is told which and where they go. The error is
+/// one line for people: why not.
 pub fn choose(
     environment: &Environment,
     triples: &[String],
     offline: bool,
+    announce: &mut dyn FnMut(&[&String], &Path),
 ) -> Result<RustupChoice, String> {
     let rustup = environment.find_program("rustup").ok_or("there is no rustup on PATH")?;
     let run = |arguments: &[&str]| {
@@ -47,6 +49,7 @@ pub fn choose(
         if offline {
             return Err("the rustup toolchain lacks targets, and `--offline` was given".into());
         }
+        announce(&wanted, &root);
         let mut arguments = vec!["target", "add"];
         arguments.extend(wanted.iter().map(|triple| triple.as_str()));
         run(&arguments)?;
@@ -92,7 +95,13 @@ mod tests {
             variables: BTreeMap::from([("PATH".into(), path)]),
             folder: folder.path().to_owned(),
         };
-        choose(&environment, &["x".into(), "y".into()], false)
+        let mut announced = Vec::new();
+        let choice = choose(&environment, &["x".into(), "y".into()], false, &mut |wanted, to| {
+            announced.extend(wanted.iter().map(|triple| triple.to_string()));
+            assert_eq!(to, root);
+        });
+        assert_eq!(announced, ["y"]);
+        choice
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Units that may use the network: packages, crates, Go modules.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Engine;
+use super::execute::{UnitError, text};
+use crate::archive::deb::{UnpackOptions, unpack_deb};
+use crate::machine::process::Process;
+use crate::model::action::{Shape, UnpackAction};
+use crate::model::event::Event;
+use crate::model::package::Package;
+use crate::store::normalise;
+
+/// Parts of packages that no toolchain needs.
+const DOCUMENTATION: [&str; 6] = [
+    "usr/share/doc",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/bug",
+];
+
+/// Makes sure that the packages are in the store, checked.
+fn fetch(
+    engine: &Engine,
+    unit: &str,
+    packages: &[Package],
+    scratch: &Path,
+) -> Result<(), UnitError> {
+    let _one_at_a_time = engine.network.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let missing: Vec<Package> = packages
+        .iter()
+        .filter(|package| !engine.store.blob_path(&package.sha256).is_file())
+        .cloned()
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    engine.tell(Event::Download {
+        what: format!("{} packages for {unit}", missing.len()),
+        size_bytes: Some(missing.iter().map(|package| package.size_bytes).sum()),
+        to: engine.store.root().join("blobs").display().to_string(),
+    });
+    let folder = scratch.join("packages");
+    fs::create_dir_all(&folder).map_err(text)?;
+    let mut by_architecture: BTreeMap<&str, Vec<Package>> = BTreeMap::new();
+    let some = packages.iter().find(|package| package.architecture != "all");
+    let native = some.map_or("amd64", |package| package.architecture.as_str());
+    for package in &missing {
+        let architecture = match package.architecture.as_str() {
+            "all" => native,
+            architecture => architecture,
+        };
+        by_architecture.entry(architecture).or_default().push(package.clone());
+    }
+    for (architecture, packages) in by_architecture {
+        let files = engine.apt.fetch(architecture, &packages, &folder).map_err(|error| {
+            let help = error.help().map_or_else(String::new, |help| format!("\n  help: {help}"));
+            UnitError { message: format!("{error}{help}"), is_remote: error.is_remote() }
+        })?;
+        for (package, file) in packages.iter().zip(files) {
+            engine.store.adopt_blob(&file, &package.sha256).map_err(text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks packages into one tree, downloading those that are not in the store.
+pub fn unpack(
+    engine: &Engine,
+    unit: &str,
+    action: &UnpackAction,
+    scratch: &Path,
+    out: &Path,
+) -> Result<(), UnitError> {
+    fetch(engine, unit, &action.packages, scratch)?;
+    let root = action.shape == Shape::Root;
+    let options = UnpackOptions {
+        exclude: DOCUMENTATION.iter().map(|path| (*path).to_owned()).collect(),
+        relative_links: !root,
+        keep_copyright: root,
+    };
+    for package in &action.packages {
+        let deb = engine.store.blob_path(&package.sha256);
+        let control =
+            unpack_deb(&deb, out, &options).map_err(|error| format!("{package}: {error}"))?;
+        if root {
+            // Where scanners of images without a package manager look.
+            let folder = out.join("var/lib/dpkg/status.d");
+            fs::create_dir_all(&folder).map_err(text)?;
+            fs::write(folder.join(&package.name), &control.stanza).map_err(text)?;
+            fs::write(folder.join(format!("{}.md5sums", package.name)), &control.md5sums)
+                .map_err(text)?;
+        }
+    }
+    if !root {
+        for name in ["bin", "lib", "lib32", "lib64", "libx32", "sbin"] {
+            if out.join("usr").join(name).is_dir() {
+                std::os::unix::fs::symlink(format!("usr/{name}"), out.join(name)).map_err(text)?;
+            }
+        }
+        // The shell is a link that a maintainer script would make on some systems.
+        let shell = out.join("usr/bin/sh");
+        if !shell.exists() && out.join("usr/bin/dash").exists() {
+            std::os::unix::fs::symlink("dash", shell).map_err(text)?;
+        }
+        // The alternatives system would choose this one.
+        let awk = out.join("usr/bin/awk");
+        if !awk.exists() && out.join("usr/bin/gawk").exists() {
+            std::os::unix::fs::symlink("gawk", awk).map_err(text)?;
+        }
+    }
+    // Files written here get what any umask would leave; packages' own modes are theirs.
+    if root && !action.packages.is_empty() {
+        normalise(&out.join("var/lib/dpkg")).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// A program of the machine that may use the network, with the user's own settings.
+fn downloader(engine: &Engine, program: impl Into<PathBuf>) -> Process {
+    let mut process = Process::new(program);
+    process.environment = engine.environment.for_downloads();
+    process
+}
+
+/// Collects the crates of a lock file.
+pub fn crates(engine: &Engine, unit: &str, sources: &str, out: &Path) -> Result<(), UnitError> {
+    let cargo = engine.cargo.clone().ok_or("no `cargo` on PATH to collect crates with")?;
+    let folder = engine.snapshots[sources].folder()?;
+    let process = downloader(engine, cargo)
+        .args(["vendor", "--locked", "--versioned-dirs"])
+        .arg(out.join("crates").to_string_lossy())
+        .folder(folder);
+    let stdout = download(engine, unit, &process, out)?;
+    let place = out.join("crates").to_string_lossy().into_owned();
+    let config = stdout.replace(&place, "@VENDOR@/crates");
+    fs::write(out.join("config.toml"), config).map_err(text)?;
+    Ok(())
+}
+
+/// Fills a module cache with what `go.sum` lists.
+pub fn modules(
+    engine: &Engine,
+    unit: &str,
+    sources: &str,
+    go: &Path,
+    out: &Path,
+) -> Result<(), UnitError> {
+    let folder = engine.snapshots[sources].folder()?;
+    let process = downloader(engine, go.join("bin/go"))
+        .args(["mod", "download"])
+        .env("GOROOT", go.to_string_lossy())
+        .env("GOMODCACHE", out.to_string_lossy())
+        .env("GOFLAGS", "-modcacherw")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOWORK", "off")
+        .folder(folder);
+    download(engine, unit, &process, out)?;
+    // What the download left beside the modules themselves.
+    for name in ["cache/lock", "cache/download/sumdb", "cache/vcs"] {
+        let path = out.join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(text)?;
+        } else if path.exists() {
+            fs::remove_file(&path).map_err(text)?;
+        }
+    }
+    remove_locks(&out.join("cache")).map_err(text)?;
+    Ok(())
+}
+
+/// Runs a downloader, telling what comes and how large it was, and returns its output.
+fn download(
+    engine: &Engine,
+    unit: &str,
+    process: &Process,
+    out: &Path,
+) -> Result<String, UnitError> {
+    if engine.offline {
+        let message =
+            "this needs the network, and `--offline` was given\n  help: run once without it";
+        return Err(message.into());
+    }
+    let to = engine.store.root().join("trees").display().to_string();
+    engine.tell(Event::Download { what: unit.to_owned(), size_bytes: None, to });
+    let output = process.output().map_err(text)?;
+    if !output.success() {
+        let words = output.text();
+        let is_remote = REMOTE_WORDS.iter().any(|remote| words.contains(remote));
+        let help = if is_remote {
+            "\n  help: check the network, and the registry or proxy that the tool is configured with"
+        } else {
+            ""
+        };
+        let program = process.program.file_name().unwrap_or_default().to_string_lossy();
+        let message = format!(
+            "{program} {} ended with {}:\n{}{help}",
+            process.arguments.first().map_or("", String::as_str),
+            output.ending(),
+            words.trim_end()
+        );
+        return Err(UnitError { message, is_remote });
+    }
+    let size_bytes = crate::store::describe(out).map_err(text)?.size_bytes();
+    engine.tell(Event::Downloaded { what: unit.to_owned(), size_bytes });
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// How cargo and go say that the other side is to blame.
+const REMOTE_WORDS: [&str; 8] = [
+    "dial tcp",
+    "i/o timeout",
+    "Could not resolve host",
+    "Couldn't resolve host",
+    "failed to download",
+    "failed to query replaced source",
+    "network failure",
+    "spurious network error",
+];
+
+fn remove_locks(folder: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_locks(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "lock") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

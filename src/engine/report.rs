@@ -1,0 +1,130 @@
+//! What a build leaves to be told: the report, or why there is none.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Failure;
+use crate::model::finding::REMOTE_FAILED;
+use crate::model::{Digest, Finding, Platform};
+use crate::store::StoreError;
+
+/// Why nothing, or not everything, was built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The configuration or the inputs are wrong (exit code 2).
+    Findings(Vec<Finding>),
+    /// Units failed (exit code 1).
+    Units(Vec<Failure>),
+    /// The cache cannot be used (exit code 1).
+    Store(StoreError),
+    /// The output cannot be written (exit code 1).
+    Output(String),
+    /// The user stopped it (exit code 130).
+    Interrupted,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Findings(findings) => {
+                let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("\n"))
+            }
+            Self::Units(failures) => {
+                let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+                f.write_str(&texts.join("\n\n"))
+            }
+            Self::Store(error) => error.fmt(f),
+            Self::Output(text) => f.write_str(text),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl BuildError {
+    /// 1 the build failed, 2 the command line or configuration is wrong, 3 a remote side
+    /// failed, 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Findings(all) if all.iter().any(|finding| finding.code == REMOTE_FAILED) => 3,
+            Self::Findings(_) => 2,
+            Self::Units(all) if all.iter().all(|failure| failure.is_remote) => 3,
+            Self::Units(_) | Self::Store(_) | Self::Output(_) => 1,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The error for programs.
+    pub fn report(&self) -> ErrorReport<'_> {
+        let (findings, failures): (&[Finding], &[Failure]) = match self {
+            Self::Findings(findings) => (findings, &[]),
+            Self::Units(failures) => (&[], failures),
+            _ => (&[], &[]),
+        };
+        let (error, exit_code) = (self.to_string(), self.exit_code());
+        ErrorReport { version: 1, exit_code, error, findings, failures }
+    }
+}
+
+/// An error as data.
+#[derive(Debug, Serialize)]
+pub struct ErrorReport<'a> {
+    /// Version of this format.
+    pub version: u32,
+    /// Exit code of the program.
+    pub exit_code: u8,
+    /// The whole message.
+    pub error: String,
+    /// Problems of the configuration and the inputs.
+    pub findings: &'a [Finding],
+    /// Units that failed.
+    pub failures: &'a [Failure],
+}
+
+impl From<StoreError> for BuildError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// One line of the summary.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageReport {
+    /// Image name.
+    pub image: String,
+    /// Platform, or nothing for the index.
+    pub platform: Option<Platform>,
+    /// Digest of the manifest or index.
+    pub digest: Digest,
+    /// Compressed size of the layers, of all platforms for an index.
+    pub size_bytes: u64,
+    /// Layers made by this build.
+    pub layers_new: usize,
+    /// Layers that were there.
+    pub layers_shared: usize,
+    /// Time of the units that only this needed, in milliseconds.
+    pub time_ms: u64,
+}
+
+/// What was built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Version of this format.
+    pub version: u32,
+    /// The layout.
+    pub layout: PathBuf,
+    /// Images and platforms.
+    pub images: Vec<ImageReport>,
+    /// Units that ran, and that were there already.
+    pub units_run: usize,
+    /// Units whose result was there.
+    pub units_cached: usize,
+    /// Whether the layout was written.
+    pub written: bool,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: u64,
+}
