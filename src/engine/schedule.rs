@@ -14,7 +14,7 @@ use crate::model::action::JobStyle;
 use crate::model::event::Event;
 use crate::model::{Configuration, Digest};
 use crate::plan::Plan;
-use crate::store::Record;
+use crate::store::{NO_SPACE_HELP, Record};
 
 /// How often the user's wish to stop is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -51,7 +51,11 @@ impl fmt::Display for Failure {
         if let Some(configuration) = &self.configuration {
             write!(f, " for {configuration}")?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", self.message)?;
+        if self.message.contains("No space left on device") && !self.message.contains("help: ") {
+            write!(f, "\n  help: {NO_SPACE_HELP}")?;
+        }
+        Ok(())
     }
 }
 

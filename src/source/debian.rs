@@ -17,6 +17,7 @@ use crate::machine::environment::Environment;
 use crate::machine::process::{Output, Process, ProcessError};
 use crate::model::package::{Package, PackageRequest, PackageSet};
 use crate::model::{Digest, Hasher};
+use crate::store::NO_SPACE_HELP;
 
 /// Lists younger than this are not asked for again.
 const LISTS_STAY_FRESH: Duration = Duration::from_secs(3600);
@@ -70,6 +71,13 @@ pub enum AptError {
         /// apt's words.
         text: String,
     },
+    /// The disk is full.
+    DiskFull {
+        /// What was being done.
+        doing: String,
+        /// Where.
+        folder: PathBuf,
+    },
     /// apt says no.
     Apt {
         /// What it was asked.
@@ -112,6 +120,9 @@ impl fmt::Display for AptError {
             Self::Remote { doing, text } | Self::Apt { doing, text } => {
                 write!(f, "apt could not {doing}:\n{}", text.trim_end())
             }
+            Self::DiskFull { doing, folder } => {
+                write!(f, "cannot {doing}: no space left on device in {}", folder.display())
+            }
             Self::Unparsable { line } => {
                 write!(f, "apt printed a line that is not understood: {line}")
             }
@@ -150,6 +161,7 @@ impl AptError {
             Self::Remote { .. } => "check the network, proxies and the mirrors in apt's \
                  configuration; what is downloaded already serves with `--offline`"
                 .to_owned(),
+            Self::DiskFull { .. } => NO_SPACE_HELP.to_owned(),
             _ => return None,
         })
     }
@@ -250,7 +262,7 @@ impl Apt {
             });
             return Err(match missing {
                 Some(package) => AptError::NoSuchVersion { package: Box::new(package.clone()) },
-                None => remote("download packages".into(), &output),
+                None => remote("download packages".into(), &output, destination),
             });
         }
         packages
@@ -348,7 +360,7 @@ impl Apt {
                 .output()?;
             if !output.success() {
                 let doing = format!("download the package lists for {architecture}");
-                return Err(remote(doing, &output));
+                return Err(remote(doing, &output, &folder));
             }
             let sizes = fs::read_dir(&lists).into_iter().flatten().flatten();
             let sizes = sizes.filter_map(|entry| entry.metadata().ok());
@@ -429,10 +441,10 @@ fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
 }
 
 /// A download that failed: by the archive's fault unless the disk is full.
-fn remote(doing: String, output: &Output) -> AptError {
+fn remote(doing: String, output: &Output, folder: &Path) -> AptError {
     let text = problems(output);
     if text.contains("No space left on device") || text.contains("enough free space") {
-        return AptError::Apt { doing, text };
+        return AptError::DiskFull { doing, folder: folder.to_owned() };
     }
     AptError::Remote { doing, text }
 }

@@ -22,6 +22,9 @@ use crate::model::Digest;
 /// Version of the folder layout; another version is another folder.
 const VERSION: &str = "v1";
 
+/// What a user can do about a full disk.
+pub const NO_SPACE_HELP: &str = "free some space, or move the cache with XSTITCH_CACHE";
+
 /// An open store.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -43,7 +46,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {} {}: {}", self.doing, self.path.display(), self.source)?;
         let help = match self.source.kind() {
-            io::ErrorKind::StorageFull => "free some space, or move the cache with XSTITCH_CACHE",
+            io::ErrorKind::StorageFull => NO_SPACE_HELP,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "point XSTITCH_CACHE at a folder that can be written"
             }
