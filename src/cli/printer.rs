@@ -120,7 +120,7 @@ pub fn summary(report: &Report) -> String {
             image.platform.as_ref().map_or_else(|| "(index)".to_owned(), ToString::to_string),
             image.digest.to_string()[..19].to_owned(),
             HumanBytes(image.size_bytes).to_string(),
-            format!("{} new, {} there", image.layers_new, image.layers_shared),
+            format!("{} new, {} shared", image.layers_new, image.layers_shared),
             format!("{:.1} s", Duration::from_millis(image.time_ms).as_secs_f64()),
         ]);
     }

@@ -12,6 +12,8 @@ use crate::machine::process::Process;
 pub struct Member {
     /// Package name.
     pub name: String,
+    /// Package version.
+    pub version: String,
     /// Its folder, relative to the workspace.
     pub folder: String,
     /// Names of its binary targets.
@@ -45,6 +47,7 @@ pub fn parse(json: &str) -> Result<Workspace, String> {
             let folder = package.manifest_path.as_std_path().parent().unwrap_or(&root);
             Member {
                 name: package.name.to_string(),
+                version: package.version.to_string(),
                 folder: folder.strip_prefix(&root).unwrap_or(folder).to_string_lossy().into_owned(),
                 binaries: package
                     .targets

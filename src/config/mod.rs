@@ -34,8 +34,9 @@ pub struct Project {
     pub registry: Option<String>,
     /// Value of the `org.opencontainers.image.source` annotation.
     pub source: Option<String>,
-    /// Value of the `org.opencontainers.image.revision` annotation.
-    pub revision: Option<String>,
+    /// Value of the `org.opencontainers.image.revision` annotation; [`Version::Git`] is the
+    /// commit's hash.
+    pub revision: Option<Version>,
     /// `gzip` or `zstd`.
     pub compression: String,
     /// Native libraries by name.
@@ -55,6 +56,10 @@ pub enum Version {
     Text(String),
     /// The first line of a file.
     File(String),
+    /// The version of a Cargo package.
+    Cargo(String),
+    /// What git says of the commit: `git describe --tags --always`, without a leading `v`.
+    Git,
 }
 
 /// A native library.
@@ -62,6 +67,8 @@ pub enum Version {
 pub struct Library {
     /// Development packages for the sysroot.
     pub packages: Vec<String>,
+    /// Where those are named.
+    pub place: Place,
 }
 
 /// Something compiled to an executable.
@@ -71,7 +78,9 @@ pub struct Binary {
     pub recipe: Recipe,
     /// Libraries that it is linked with.
     pub libraries: Vec<String>,
-    /// Where it is declared.
+    /// Where those are named.
+    pub libraries_place: Place,
+    /// Where its recipe is.
     pub place: Place,
 }
 
@@ -128,8 +137,13 @@ pub enum Base {
     Scratch,
     /// Another image of the configuration.
     Image(String),
-    /// Packages of the suite.
-    Packages(Vec<String>),
+    /// Packages of a suite.
+    Packages {
+        /// Name of the suite, if it is asked for by name.
+        suite: Option<String>,
+        /// The packages.
+        packages: Vec<String>,
+    },
 }
 
 /// A base plus layers.
@@ -137,8 +151,12 @@ pub enum Base {
 pub struct Image {
     /// Base.
     pub from: Base,
+    /// Where that is named.
+    pub from_place: Place,
     /// Binaries, installed to `/usr/local/bin`.
     pub binaries: Vec<String>,
+    /// Where those are named.
+    pub binaries_place: Place,
     /// Files of the project.
     pub files: Vec<FileEntry>,
     /// `Entrypoint`.

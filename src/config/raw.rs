@@ -32,6 +32,11 @@ impl Keys<'_> {
     pub fn place(&self) -> Place {
         self.place.clone()
     }
+
+    /// Where a key that is not yet taken stands, or else where the table starts.
+    pub fn place_of(&self, name: &str) -> Place {
+        self.values.get(name).map_or_else(|| self.place(), |(place, _)| place.clone())
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -48,11 +53,10 @@ impl<'a> Reader<'a> {
                 let place = self.place(error.span().map_or(0, |span| span.start));
                 let message = error.message().lines().next().unwrap_or("not TOML").to_owned();
                 let finding = if message.contains("duplicate key") {
-                    Finding::new(
-                        "duplicate-name",
-                        format!("{message}: a name or key stands here a second time"),
-                    )
-                    .help("rename or remove one of the two")
+                    let line = self.text.lines().nth(place.line - 1).unwrap_or_default();
+                    let name = line.split('=').next().unwrap_or_default().trim();
+                    Finding::new("duplicate-name", format!("`{name}` stands here a second time"))
+                        .help("rename or remove one of the two")
                 } else {
                     Finding::new("invalid-toml", message)
                 };

@@ -18,24 +18,36 @@ pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
     for binary in project.binaries.values() {
         for name in binary.libraries.iter().filter(|name| !project.libraries.contains_key(*name)) {
             let known = project.libraries.keys().collect();
-            findings.push(missing("unknown-library", "library", name, known, &binary.place));
+            findings.push(missing(
+                "unknown-library",
+                "library",
+                name,
+                known,
+                &binary.libraries_place,
+            ));
         }
     }
     for (name, image) in &project.images {
         for binary in image.binaries.iter().filter(|name| !project.binaries.contains_key(*name)) {
             let known = project.binaries.keys().collect();
-            findings.push(missing("unknown-binary", "binary", binary, known, &image.place));
+            findings.push(missing(
+                "unknown-binary",
+                "binary",
+                binary,
+                known,
+                &image.binaries_place,
+            ));
         }
         if let Base::Image(base) = &image.from
             && !project.images.contains_key(base)
             && !base.contains(['/', ':'])
         {
             let known = project.images.keys().filter(|known| *known != name).collect();
-            findings.push(missing("unknown-image", "image", base, known, &image.place));
+            findings.push(missing("unknown-image", "image", base, known, &image.from_place));
         }
         if let Some(cycle) = cycle(project, name) {
             let message = format!("images stand on one another: {}", cycle.join(" → "));
-            findings.push(Finding::new("image-cycle", message).at(image.place.clone()));
+            findings.push(Finding::new("image-cycle", message).at(image.from_place.clone()));
         }
     }
 }

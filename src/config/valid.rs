@@ -90,7 +90,7 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.platforms.dedup();
     project.registry = reader.text(&mut keys, "registry");
     project.source = reader.text(&mut keys, "source");
-    project.revision = reader.text(&mut keys, "revision");
+    project.revision = version(reader, &mut keys, "revision");
     let tags = reader.texts(&mut keys, "tags", false);
     if !tags.is_empty() {
         project.tags = tags;
@@ -104,24 +104,38 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
         }
         project.compression = text;
     }
-    if let Some((place, value)) = reader.take(&mut keys, "version") {
-        if value.get_ref().is_str() {
-            if let Some(text) = reader.as_text("version", &place, value) {
-                project.version = Version::Text(text);
-            }
-        } else if let Some(mut table) = reader.table("version", &place, value) {
-            match reader.text(&mut table, "file") {
-                Some(file) => project.version = Version::File(file),
-                None => reader.problem(
-                    "missing-key",
-                    place,
-                    "`version` needs `file`, or is a text".into(),
-                ),
-            }
-            reader.finish(table);
-        }
+    if let Some(version) = version(reader, &mut keys, "version") {
+        project.version = version;
     }
     reader.finish(keys);
+}
+
+/// A text, or a table that says where the text comes from.
+fn version<'a>(
+    reader: &mut Reader<'a>,
+    keys: &mut Keys<'a>,
+    name: &'static str,
+) -> Option<Version> {
+    let (place, value) = reader.take(keys, name)?;
+    if !value.get_ref().is_table() {
+        return reader.as_text(name, &place, value).map(Version::Text);
+    }
+    let mut table = reader.table(name, &place, value)?;
+    let file = folder(reader, &mut table, "file").map(Version::File);
+    let cargo = reader.text(&mut table, "cargo").map(Version::Cargo);
+    let git = reader.boolean(&mut table, "git", false).then_some(Version::Git);
+    reader.finish(table);
+    let mut found = file.into_iter().chain(cargo).chain(git);
+    match (found.next(), found.next()) {
+        (Some(version), None) => Some(version),
+        _ => {
+            let message = format!(
+                "`{name}` is a text, or has one of `file = \"…\"`, `cargo = \"PACKAGE\"`, `git = true`"
+            );
+            reader.problem("missing-key", place, message);
+            None
+        }
+    }
 }
 
 fn library<'a>(
@@ -131,6 +145,7 @@ fn library<'a>(
     value: Value<'a>,
 ) -> Option<Library> {
     let mut keys = reader.table(&format!("[library.{name}]"), place, value)?;
+    let packages_place = keys.place_of("packages");
     let packages = reader.texts(&mut keys, "packages", false);
     let mut later = false;
     for kind in LATER_LIBRARIES {
@@ -147,17 +162,19 @@ fn library<'a>(
         let message = format!("[library.{name}] needs `packages`, a list of development packages");
         reader.problem("missing-key", place.clone(), message);
     }
-    Some(Library { packages })
+    Some(Library { packages, place: packages_place })
 }
 
 fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option<Binary> {
-    let place = keys.place();
+    let mut place = keys.place();
     let mut recipes = Vec::new();
     for kind in ["rust", "go", "c", "cxx"] {
-        if let Some((place, value)) = reader.take(&mut keys, kind) {
-            recipes.push(recipe(reader, kind, name, &place, value));
+        if let Some((at, value)) = reader.take(&mut keys, kind) {
+            recipes.push(recipe(reader, kind, name, &at, value));
+            place = at;
         }
     }
+    let libraries_place = keys.place_of("libraries");
     let libraries = reader.texts(&mut keys, "libraries", false);
     reader.finish(keys);
     if recipes.len() != 1 {
@@ -168,7 +185,7 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
         reader.problem("recipe-count", place, message);
         return None;
     }
-    Some(Binary { recipe: recipes.pop().flatten()?, libraries, place })
+    Some(Binary { recipe: recipes.pop().flatten()?, libraries, libraries_place, place })
 }
 
 fn recipe<'a>(
@@ -269,6 +286,7 @@ fn image<'a>(
     binaries: &mut BTreeMap<String, Binary>,
 ) -> Image {
     let place = keys.place();
+    let (from_place, binaries_place) = (keys.place_of("from"), keys.place_of("binaries"));
     let from = match reader.take(&mut keys, "from") {
         Some((place, value)) => base(reader, name, &place, value),
         None => {
@@ -281,6 +299,7 @@ fn image<'a>(
     };
     let mut own = reader.texts(&mut keys, "binaries", false);
     for kind in ["rust", "go"] {
+        let recipe_place = keys.place_of(kind);
         if let Some(text) = reader.text(&mut keys, kind) {
             let recipe = match kind {
                 "rust" => rust(text.clone()),
@@ -296,7 +315,8 @@ fn image<'a>(
             binaries.entry(binary.clone()).or_insert(Binary {
                 recipe,
                 libraries: vec![],
-                place: place.clone(),
+                libraries_place: recipe_place.clone(),
+                place: recipe_place,
             });
             own.push(binary);
         }
@@ -317,7 +337,9 @@ fn image<'a>(
     }
     let image = Image {
         from,
+        from_place,
         binaries: own,
+        binaries_place,
         files,
         entrypoint: reader.texts(&mut keys, "entrypoint", true),
         cmd: reader.texts(&mut keys, "cmd", true),
@@ -353,6 +375,7 @@ fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a
         return Base::Image(text);
     }
     let Some(mut keys) = reader.table("from", place, value) else { return Base::Scratch };
+    let suite = reader.text(&mut keys, "suite");
     let packages = reader.texts(&mut keys, "packages", false);
     if packages.is_empty() {
         let message =
@@ -360,7 +383,7 @@ fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a
         reader.problem("missing-key", place.clone(), message);
     }
     reader.finish(keys);
-    Base::Packages(packages)
+    Base::Packages { suite, packages }
 }
 
 fn files<'a>(reader: &mut Reader<'a>, image: &str, keys: &mut Keys<'a>) -> Vec<FileEntry> {

@@ -1,6 +1,6 @@
 //! The main job: configuration in, one OCI layout out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -270,13 +270,17 @@ impl Prepared {
         let mut blobs: BTreeMap<Digest, (u64, PathBuf)> = BTreeMap::new();
         let mut entries = Vec::new();
         let mut reports = Vec::new();
+        let mut counted = BTreeSet::new();
         for image in self.plan.images.iter().filter(|image| image.publish) {
             let Some(index) = image.index else { continue };
             let mut total = 0;
             for (platform, manifest, layers) in &image.platforms {
-                let report = self
+                let mut report = self
                     .collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs)
                     .map_err(output)?;
+                let new = layers.iter().filter(|layer| outcome.ran.contains_key(layer));
+                report.layers_new = new.filter(|layer| counted.insert(**layer)).count();
+                report.layers_shared = layers.len() - report.layers_new;
                 total += report.size_bytes;
                 reports.push(report);
             }
@@ -352,8 +356,7 @@ impl Prepared {
             digest = descriptor.digest;
             blobs.insert(digest, (descriptor.size_bytes, file));
         }
-        let new = layers.iter().filter(|layer| outcome.ran.contains_key(layer)).count();
-        let mut below = std::collections::BTreeSet::from([manifest]);
+        let mut below = BTreeSet::from([manifest]);
         for index in (0..=manifest).rev() {
             if below.contains(&index) {
                 below.extend(&self.plan.units[index].needs);
@@ -365,8 +368,8 @@ impl Prepared {
             platform: Some(platform.clone()),
             digest,
             size_bytes,
-            layers_new: new,
-            layers_shared: layers.len() - new,
+            layers_new: 0,
+            layers_shared: layers.len(),
             time_ms: milliseconds(time),
         })
     }

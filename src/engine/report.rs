@@ -102,9 +102,9 @@ pub struct ImageReport {
     pub digest: Digest,
     /// Compressed size of the layers, of all platforms for an index.
     pub size_bytes: u64,
-    /// Layers made by this build.
+    /// Layers made by this build, each counted for the first image that has it.
     pub layers_new: usize,
-    /// Layers that were there.
+    /// Layers that were there, or that an image listed before has too.
     pub layers_shared: usize,
     /// Time of the units that only this needed, in milliseconds.
     pub time_ms: u64,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Engine;
-use crate::config::{Base, Project, Recipe, Version};
+use crate::config::{Base, Project, Recipe};
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
@@ -52,12 +52,18 @@ impl Resolver<'_> {
         let used: BTreeSet<&String> =
             project.images.values().flat_map(|image| &image.binaries).collect();
         for (name, binary) in project.binaries.iter().filter(|(name, _)| used.contains(name)) {
-            if let Some(sources) = self.binary(name, &binary.recipe, &mut listings) {
+            if let Some(sources) = self.binary(name, binary, &mut listings) {
                 binaries.insert(name.clone(), sources);
             }
         }
         let files = self.files(project);
-        let version = self.version(project);
+        let version = self.version("version", &project.version, "describe").unwrap_or_default();
+        let revision = project
+            .revision
+            .as_ref()
+            .and_then(|revision| self.version("revision", revision, "rev-parse"));
+        let suite = self.suite();
+        self.suites(project, &suite);
         if !self.findings.is_empty() {
             return None;
         }
@@ -90,7 +96,7 @@ impl Resolver<'_> {
             }
             let packages = packages_of(project, &binary.libraries);
             for target in &targets {
-                let place = Some(&binary.place);
+                let place = Some(&binary.libraries_place);
                 self.sysroot(&target.debian_architecture, &packages, place, &mut sysroots);
             }
             if matches!(binary.recipe, Recipe::Rust { .. }) {
@@ -99,13 +105,15 @@ impl Resolver<'_> {
         }
         let mut roots = BTreeMap::new();
         for (name, image) in &project.images {
-            let Base::Packages(packages) = &image.from else { continue };
+            let Base::Packages { packages, .. } = &image.from else { continue };
             for target in &targets {
                 let request = parts::root_request(&target.debian_architecture, packages);
                 let platform = target.platform.clone();
-                if let Some(set) =
-                    self.set(&format!("root {name} {platform}"), &[request], Some(&image.place))
-                {
+                if let Some(set) = self.set(
+                    &format!("root {name} {platform}"),
+                    &[request],
+                    Some(&image.from_place),
+                ) {
                     roots.insert((name.clone(), platform), set);
                 }
             }
@@ -123,10 +131,10 @@ impl Resolver<'_> {
         Some(Facts {
             project: project.clone(),
             version,
-            revision: project.revision.clone(),
+            revision,
             host,
             targets,
-            suite: self.suite(),
+            suite,
             llvm_version,
             c_flags,
             llvm,
@@ -150,25 +158,28 @@ impl Resolver<'_> {
         self.findings.push(finding);
     }
 
+    /// Packages come from the suite that the machine's apt serves.
+    fn suites(&mut self, project: &Project, served: &str) {
+        for (name, image) in &project.images {
+            let Base::Packages { suite: Some(suite), .. } = &image.from else { continue };
+            if suite != served {
+                let message = format!(
+                    "[image.{name}] wants the suite `{suite}`, this machine's apt serves `{served}`"
+                );
+                self.findings.push(
+                    Finding::new("unknown-suite", message)
+                        .at(image.from_place.clone())
+                        .help(format!("write `suite = \"{served}\"`, or build on a machine or in a container of `{suite}`")),
+                );
+            }
+        }
+    }
+
     fn suite(&self) -> String {
         fs::read_to_string("/etc/os-release")
             .ok()
             .and_then(|text| suite_from_os_release(&text))
             .unwrap_or_else(|| "unknown".to_owned())
-    }
-
-    fn version(&mut self, project: &Project) -> String {
-        match &project.version {
-            Version::Text(text) => text.clone(),
-            Version::File(name) => match fs::read_to_string(self.folder.join(name)) {
-                Ok(text) => text.lines().next().unwrap_or_default().trim().to_owned(),
-                Err(error) => {
-                    let message = format!("cannot read `{name}`, which `version` names: {error}");
-                    self.problem("missing-file", &message);
-                    String::new()
-                }
-            },
-        }
     }
 
     fn sysroot(

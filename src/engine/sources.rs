@@ -6,13 +6,28 @@ use std::fs;
 use std::path::Path;
 
 use super::resolve::Resolver;
-use crate::config::{Project, Recipe, discovery, image_order};
+use crate::config::{Binary, Project, Recipe, Version, discovery, image_order};
+use crate::machine::process::Process;
 use crate::model::action::ProjectFile;
 use crate::model::{Digest, Finding};
 use crate::plan::facts::{BinarySources, Listing, SourceFile};
 
 impl Resolver<'_> {
     pub(super) fn binary(
+        &mut self,
+        name: &str,
+        binary: &Binary,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<BinarySources> {
+        let before = self.findings.len();
+        let sources = self.recipe_sources(name, &binary.recipe, listings);
+        for finding in &mut self.findings[before..] {
+            finding.place.get_or_insert_with(|| binary.place.clone());
+        }
+        sources
+    }
+
+    fn recipe_sources(
         &mut self,
         name: &str,
         recipe: &Recipe,
@@ -217,6 +232,69 @@ impl Resolver<'_> {
             Err(error) => {
                 self.problem("cargo-metadata", &error);
                 None
+            }
+        }
+    }
+
+    /// A version of the project, or of its commit: `git_command` is what git is asked.
+    pub(super) fn version(
+        &mut self,
+        key: &str,
+        version: &Version,
+        git_command: &str,
+    ) -> Option<String> {
+        let first = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
+        match version {
+            Version::Text(text) => Some(text.clone()),
+            Version::File(name) => match fs::read_to_string(self.folder.join(name)) {
+                Ok(text) => Some(first(&text)),
+                Err(error) => {
+                    let message = format!("cannot read `{name}`, which `{key}` names: {error}");
+                    self.problem("missing-file", &message);
+                    None
+                }
+            },
+            Version::Cargo(package) => {
+                let text = self.read(key, "Cargo.toml")?;
+                let folder = self.folder.to_owned();
+                // Versions of members may come from the workspace or their own manifest.
+                let lock = fs::read_to_string(folder.join("Cargo.lock")).unwrap_or_default();
+                let key = Digest::of(format!("{text}{lock}").as_bytes());
+                let workspace = self.workspace("", &folder, &key)?;
+                let member = workspace.members.iter().find(|member| member.name == *package);
+                if member.is_none() {
+                    let message = format!("`version`: the workspace has no package `{package}`");
+                    self.problem("unknown-package", &message);
+                }
+                member.map(|member| member.version.clone())
+            }
+            Version::Git => {
+                let Some(git) = self.engine.environment.find_program("git") else {
+                    self.problem("no-git", &format!("`{key}` asks git, which is not on PATH"));
+                    return None;
+                };
+                let arguments: &[&str] = match git_command {
+                    "describe" => &["describe", "--tags", "--always"],
+                    _ => &["rev-parse", "HEAD"],
+                };
+                let mut process =
+                    Process::new(git).args(arguments.iter().copied()).folder(self.folder);
+                process.environment = self.engine.environment.pick(&["PATH", "HOME"]);
+                match process.output() {
+                    Ok(output) if output.success() => {
+                        let text = first(&String::from_utf8_lossy(&output.stdout));
+                        Some(text.strip_prefix('v').map_or(text.clone(), str::to_owned))
+                    }
+                    Ok(output) => {
+                        let text = output.text();
+                        self.problem("no-git", &format!("`{key}` asks git: {}", text.trim_end()));
+                        None
+                    }
+                    Err(error) => {
+                        self.problem("no-git", &format!("`{key}` asks git: {error}"));
+                        None
+                    }
+                }
             }
         }
     }

@@ -142,7 +142,7 @@ impl<'a> Planner<'a> {
                 layers.extend(below);
                 Some(base.clone())
             }
-            Base::Packages(_) => {
+            Base::Packages { .. } => {
                 layers.extend(self.root(name, platform));
                 None
             }
