@@ -11,62 +11,76 @@ use crate::model::Finding;
 
 /// Cross-compiles services for every target and stitches them into multi-arch images.
 #[derive(Parser, Debug)]
-#[command(name = "xstitch", version, args_conflicts_with_subcommands = true)]
+#[command(name = "xstitch", version)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    options: Options,
+    images: Images,
+    /// What every verb takes, before or after it.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// The verbs. Without one, `build`.
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
     /// Build images: compile, check, layer and stitch into one OCI layout
-    Build(Options),
+    Build(Images),
     /// Show what `build` would do
-    Plan(Options),
+    Plan(Images),
     /// Check the configuration and its inputs; build nothing
-    Check(Options),
+    Check(Images),
+}
+
+/// Which images.
+#[derive(Args, Debug, Clone)]
+pub struct Images {
+    /// Images to build [default: all]
+    images: Vec<String>,
 }
 
 /// What every verb takes.
 #[derive(Args, Debug, Clone)]
 pub struct Options {
-    /// Images to build [default: all]
-    images: Vec<String>,
     /// Folder of images.toml
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(global = true, long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
     /// Platforms to build for, such as linux/arm64 [default: the project's]
-    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    #[arg(global = true, long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
     /// Cores that all tools together may use [default: the machine's]
-    #[arg(long, short, value_name = "N")]
+    #[arg(global = true, long, short, value_name = "N")]
     jobs: Option<usize>,
     /// Fail instead of adding to images.lock
-    #[arg(long)]
+    #[arg(global = true, long)]
     locked: bool,
     /// Use no network
-    #[arg(long)]
+    #[arg(global = true, long)]
     offline: bool,
     /// Go on with independent units after a failure
-    #[arg(long)]
+    #[arg(global = true, long)]
     keep_going: bool,
     /// Isolation of compilers: namespaces, landlock or none [default: the best here]
-    #[arg(long, value_name = "TIER")]
+    #[arg(global = true, long, value_name = "TIER")]
     sandbox: Option<String>,
+    /// Tags of the images, with {version} [default: the project's]
+    #[arg(global = true, long, value_name = "TAG", value_delimiter = ',')]
+    tag: Vec<String>,
+    /// Compression of layers: gzip or zstd [default: the project's, else gzip]
+    #[arg(global = true, long, value_name = "NAME", value_parser = ["gzip", "zstd"])]
+    compression: Option<String>,
     /// Folder of the OCI layout [default: target/images in the project]
-    #[arg(long, value_name = "DIR")]
+    #[arg(global = true, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Show errors and results only
-    #[arg(long, short)]
+    #[arg(global = true, long, short)]
     quiet: bool,
     /// Show every command line with its environment
-    #[arg(long, short, conflicts_with = "quiet")]
+    #[arg(global = true, long, short, conflicts_with = "quiet")]
     verbose: bool,
     /// Form of the result
-    #[arg(long, value_enum, default_value = "text")]
+    #[arg(global = true, long, value_enum, default_value = "text")]
     format: Format,
 }
 
@@ -93,16 +107,7 @@ pub enum Screen {
 impl Arguments {
     /// The verb.
     pub fn command(&self) -> Command {
-        self.command.clone().unwrap_or_else(|| Command::Build(self.options.clone()))
-    }
-
-    /// The options of the verb.
-    pub fn options(&self, command: &Command) -> Options {
-        match command {
-            Command::Build(options) | Command::Plan(options) | Command::Check(options) => {
-                options.clone()
-            }
-        }
+        self.command.clone().unwrap_or_else(|| Command::Build(self.images.clone()))
     }
 }
 
@@ -122,7 +127,8 @@ impl Options {
     }
 
     /// The request.
-    pub fn request(&self, _command: &Command) -> Result<Request, BuildError> {
+    pub fn request(&self, command: &Command) -> Result<Request, BuildError> {
+        let (Command::Build(images) | Command::Plan(images) | Command::Check(images)) = command;
         let mut findings = Vec::new();
         let platforms = self
             .platform
@@ -152,13 +158,15 @@ impl Options {
         }
         Ok(Request {
             project: self.project.clone(),
-            images: self.images.clone(),
+            images: images.images.clone(),
             platforms,
             jobs: self.jobs,
             locked: self.locked,
             offline: self.offline,
             keep_going: self.keep_going,
             tier,
+            tags: self.tag.clone(),
+            compression: self.compression.clone(),
             output: self.output.clone(),
         })
     }

@@ -63,7 +63,7 @@ fn run(arguments: Vec<String>) -> ExitCode {
     crate::machine::environment::settle_umask();
     let interrupted = stop_on_signals();
     let command = arguments.command();
-    let options = arguments.options(&command);
+    let options = arguments.options;
     let (sender, receiver) = channel();
     let printer = Printer::new(&environment, options.screen());
     let result = std::thread::scope(|scope| {

@@ -49,6 +49,10 @@ pub struct Request {
     pub keep_going: bool,
     /// Sandbox tier, the best one if not given.
     pub tier: Option<Tier>,
+    /// Tags instead of the project's, if any are given.
+    pub tags: Vec<String>,
+    /// `gzip` or `zstd`, the project's if not given.
+    pub compression: Option<String>,
     /// Where the layout goes, `target/images` in the project if not given.
     pub output: Option<PathBuf>,
 }
@@ -102,7 +106,13 @@ pub fn prepare(
     let folder = fs::canonicalize(environment.folder.join(&request.project)).map_err(|error| {
         finding("no-project", format!("cannot open {}: {error}", request.project.display()))
     })?;
-    let project = configuration(&folder)?;
+    let mut project = configuration(&folder)?;
+    if !request.tags.is_empty() {
+        project.tags.clone_from(&request.tags);
+    }
+    if let Some(compression) = &request.compression {
+        project.compression.clone_from(compression);
+    }
     let wanted = platforms(&project, &request.platforms)
         .map_err(|finding| BuildError::Findings(vec![finding]))?;
     if let Some(name) = request.images.iter().find(|name| !project.images.contains_key(*name)) {
@@ -173,6 +183,7 @@ pub fn prepare(
             let snapshot = Snapshot {
                 listing: listing.clone(),
                 folder: state.join("src").join(slug),
+                name: name.clone(),
                 done: OnceLock::new(),
             };
             (name.clone(), snapshot)
@@ -299,8 +310,7 @@ impl Prepared {
                 time_ms: 0,
             };
             reports.push(report);
-            for tag in &self.facts.project.tags {
-                let tag = tag.replace("{version}", &self.facts.version);
+            for tag in self.facts.tags() {
                 let prefix = self
                     .facts
                     .project

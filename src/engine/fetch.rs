@@ -130,7 +130,7 @@ fn downloader(engine: &Engine, program: impl Into<PathBuf>) -> Process {
 /// Collects the crates of a lock file.
 pub fn crates(engine: &Engine, unit: &str, sources: &str, out: &Path) -> Result<(), UnitError> {
     let cargo = engine.cargo.clone().ok_or("no `cargo` on PATH to collect crates with")?;
-    let folder = engine.snapshots[sources].folder()?;
+    let folder = engine.snapshots[sources].folder()?.join(sources);
     let process = downloader(engine, cargo)
         .args(["vendor", "--locked", "--versioned-dirs"])
         .arg(out.join("crates").to_string_lossy())
@@ -150,7 +150,7 @@ pub fn modules(
     go: &Path,
     out: &Path,
 ) -> Result<(), UnitError> {
-    let folder = engine.snapshots[sources].folder()?;
+    let folder = engine.snapshots[sources].folder()?.join(sources);
     let process = downloader(engine, go.join("bin/go"))
         .args(["mod", "download"])
         .env("GOROOT", go.to_string_lossy())

@@ -11,7 +11,7 @@ use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
-use crate::plan::facts::Facts;
+use crate::plan::facts::{Facts, is_tag};
 use crate::plan::images::packages_of;
 use crate::source::debian::{AptError, suite_from_os_release};
 use crate::source::lock::{Lock, LockedSet};
@@ -62,6 +62,13 @@ impl Resolver<'_> {
             .revision
             .as_ref()
             .and_then(|revision| self.version("revision", revision, "rev-parse"));
+        for tag in project.tags.iter().map(|tag| tag.replace("{version}", &version)) {
+            if !is_tag(&tag) {
+                let text =
+                    format!("`{tag}` is no tag: letters, digits, `_`, `.`, `-`, at most 128");
+                self.problem("invalid-tag", &text);
+            }
+        }
         let suite = self.suite();
         self.suites(project, &suite);
         if !self.findings.is_empty() {

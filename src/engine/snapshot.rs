@@ -18,8 +18,10 @@ use crate::plan::facts::Listing;
 pub struct Snapshot {
     /// What is copied.
     pub listing: Listing,
-    /// The copy.
+    /// Where the copy goes: files have the paths there that they have in the project.
     pub folder: PathBuf,
+    /// Folder of the listing in the project.
+    pub name: String,
     /// The result of the copy in this run.
     pub done: OnceLock<Result<(), String>>,
 }
@@ -28,15 +30,15 @@ impl Snapshot {
     /// Copies what changed, once a run, and returns the folder of the copy.
     pub fn folder(&self) -> Result<&Path, String> {
         let result = self.done.get_or_init(|| {
-            synchronise(&self.listing, &self.folder)
+            synchronise(&self.listing, &self.name, &self.folder)
                 .map_err(|error| format!("copying sources to {}: {error}", self.folder.display()))
         });
         result.clone().map(|()| self.folder.as_path())
     }
 }
 
-/// Makes `folder` hold the listed files and nothing else.
-fn synchronise(listing: &Listing, folder: &Path) -> io::Result<()> {
+/// Makes `folder` hold the listed files below `name`, and nothing else.
+fn synchronise(listing: &Listing, name: &str, folder: &Path) -> io::Result<()> {
     let state = folder.with_extension("json");
     let known: BTreeMap<String, (Digest, bool)> = fs::read(&state)
         .ok()
@@ -45,10 +47,11 @@ fn synchronise(listing: &Listing, folder: &Path) -> io::Result<()> {
     // While files move, the record of what is there is not true.
     let _ = fs::remove_file(&state);
     fs::create_dir_all(folder)?;
+    let prefix = if name.is_empty() { String::new() } else { format!("{name}/") };
     let wanted: BTreeMap<String, (Digest, bool)> = listing
         .files
         .iter()
-        .map(|(path, file)| (path.clone(), (file.digest, file.executable)))
+        .map(|(path, file)| (format!("{prefix}{path}"), (file.digest, file.executable)))
         .collect();
     remove_others(folder, folder, &wanted)?;
     for (path, file) in &wanted {
@@ -56,7 +59,7 @@ fn synchronise(listing: &Listing, folder: &Path) -> io::Result<()> {
         if known.get(path) == Some(file) && place.is_file() {
             continue;
         }
-        let bytes = fs::read(listing.root.join(path))?;
+        let bytes = fs::read(listing.root.join(&path[prefix.len()..]))?;
         if Digest::of(&bytes) != file.0 {
             return Err(io::Error::other(format!(
                 "{path} changed while the build started; run it again"

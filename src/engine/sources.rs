@@ -46,7 +46,7 @@ impl Resolver<'_> {
                 Some(BinarySources {
                     listing: path.clone(),
                     digest,
-                    folder: String::new(),
+                    folder: path.clone(),
                     lock_digest,
                     has_dependencies,
                     files: Vec::new(),
@@ -54,20 +54,16 @@ impl Resolver<'_> {
                     program: name.to_owned(),
                 })
             }
-            Recipe::C { sources, .. } => {
-                let root = common_folder(sources);
+            Recipe::C { sources, include, .. } => {
+                let root = common_folder(sources, include);
                 let listing = self.listing(name, &root, listings)?;
-                let strip = |pattern: &String| {
-                    pattern
-                        .trim_start_matches("./")
-                        .strip_prefix(&root)
-                        .unwrap_or(pattern)
-                        .trim_start_matches('/')
-                        .to_owned()
+                let inside = |path: &str| match root.as_str() {
+                    "" => path.to_owned(),
+                    root => format!("{root}/{path}"),
                 };
                 let mut files = Vec::new();
                 for pattern in sources {
-                    let matcher = match globset::GlobBuilder::new(&strip(pattern))
+                    let matcher = match globset::GlobBuilder::new(pattern.trim_start_matches("./"))
                         .literal_separator(true)
                         .build()
                     {
@@ -81,9 +77,8 @@ impl Resolver<'_> {
                         }
                     };
                     let before = files.len();
-                    files.extend(
-                        listing.files.keys().filter(|path| matcher.is_match(path)).cloned(),
-                    );
+                    let paths = listing.files.keys().map(|path| inside(path));
+                    files.extend(paths.filter(|path| matcher.is_match(path)));
                     if files.len() == before {
                         let message = format!(
                             "binary {name}: no file matches `{pattern}` in {}",
@@ -176,7 +171,7 @@ impl Resolver<'_> {
         Some(BinarySources {
             listing: manifest.to_owned(),
             digest: listing.digest(is_source),
-            folder: String::new(),
+            folder: manifest.to_owned(),
             lock_digest,
             has_dependencies: lock.lines().any(|line| line.starts_with("source = ")),
             files: Vec::new(),
@@ -393,18 +388,40 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o100 != 0)
 }
 
-/// The longest folder that all patterns are in, without wildcards.
-fn common_folder(patterns: &[String]) -> String {
-    let folder = |pattern: &String| -> Vec<String> {
-        let mut parts: Vec<String> =
-            pattern.trim_start_matches("./").split('/').map(str::to_owned).collect();
+/// The longest folder that all patterns, without wildcards, and all folders are in.
+fn common_folder(patterns: &[String], folders: &[String]) -> String {
+    let parts = |path: &str| -> Vec<String> {
+        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        parts.map(str::to_owned).collect()
+    };
+    let patterns = patterns.iter().map(|pattern| {
+        let mut parts = parts(pattern);
         parts.pop();
         parts.into_iter().take_while(|part| !part.contains(['*', '?', '[', '{'])).collect()
-    };
-    let mut folders = patterns.iter().map(folder);
-    let first = folders.next().unwrap_or_default();
-    let common = folders.fold(first, |common, other| {
+    });
+    let mut all = patterns.chain(folders.iter().map(|folder| parts(folder)));
+    let first: Vec<String> = all.next().unwrap_or_default();
+    let common = all.fold(first, |common, other| {
         common.into_iter().zip(other).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
     });
     common.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_folders() {
+        let check = |patterns: &[&str], folders: &[&str]| {
+            let own =
+                |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+            common_folder(&own(patterns), &own(folders))
+        };
+        assert_eq!(check(&["src/*.c"], &[]), "src");
+        assert_eq!(check(&["./a/b/*.c", "a/c/x.c"], &[]), "a");
+        assert_eq!(check(&["a/src/*.c"], &["a/include"]), "a");
+        assert_eq!(check(&["main.c"], &["x"]), "");
+        assert_eq!(check(&["a/**/x.c"], &[]), "a");
+    }
 }

@@ -1,6 +1,7 @@
 //! The machine: environment, processes and sandboxes. Everything that a program can only
 //! do to the computer it runs on goes through here.
 
+pub mod disk;
 pub mod environment;
 pub mod process;
 pub mod sandbox;

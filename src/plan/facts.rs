@@ -79,13 +79,13 @@ pub struct BinarySources {
     pub listing: String,
     /// Digest of those files of the listing that it depends on.
     pub digest: Digest,
-    /// Folder in the listing where the tool is started.
+    /// Folder of the project where the tool is started.
     pub folder: String,
     /// Lock files (`Cargo.lock` and manifests, `go.mod` and `go.sum`) by digest.
     pub lock_digest: Digest,
     /// Whether there is anything to fetch before compiling.
     pub has_dependencies: bool,
-    /// C sources, relative to `folder`, sorted.
+    /// C sources, relative to the project, sorted.
     pub files: Vec<String>,
     /// The Go toolchain, for Go.
     pub go: Option<GoToolchain>,
@@ -128,4 +128,34 @@ pub struct Facts {
     pub listings: BTreeMap<String, Listing>,
     /// Files of images by image name.
     pub files: BTreeMap<String, Vec<ProjectFile>>,
+}
+
+impl Facts {
+    /// The tags of published images.
+    pub fn tags(&self) -> impl Iterator<Item = String> + '_ {
+        self.project.tags.iter().map(|tag| tag.replace("{version}", &self.version))
+    }
+}
+
+/// Whether a text can be a tag (distribution specification, "Pulling manifests").
+pub fn is_tag(text: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.len() <= 128
+        && text.starts_with(word)
+        && text.chars().all(|c| word(c) || matches!(c, '.' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags() {
+        for good in ["1.2.3", "latest", "_x", "v1.0-rc.1"] {
+            assert!(is_tag(good), "{good}");
+        }
+        for bad in ["", "1.0+build", ".x", "-x", "a/b", "a b", &"x".repeat(129)] {
+            assert!(!is_tag(bad), "{bad}");
+        }
+    }
 }

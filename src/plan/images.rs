@@ -1,6 +1,7 @@
 //! From facts to a plan: the units of every binary, layer, manifest and index.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::facts::{BinarySources, Facts, RustProvider};
 use super::graph::{Plan, PlannedImage, Unit};
@@ -263,8 +264,8 @@ impl<'a> Planner<'a> {
                     "vendor",
                     self.unit(
                         format!(
-                            "crates {}",
-                            if sources.listing.is_empty() { "." } else { &sources.listing }
+                            "crates of {}",
+                            Path::new(&sources.listing).join("Cargo.lock").display()
                         ),
                         None,
                         action,
@@ -283,7 +284,7 @@ impl<'a> Planner<'a> {
             };
             mount(
                 "modules",
-                self.unit(format!("modules {}", sources.listing), None, action, vec![]),
+                self.unit(format!("modules of {}/go.mod", sources.listing), None, action, vec![]),
             );
         }
         let mut machine =

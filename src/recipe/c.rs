@@ -13,13 +13,13 @@ pub struct C<'a> {
     pub program: &'a str,
     /// Whether the sources are C++.
     pub cxx: bool,
-    /// Sources, relative to the folder of the sources, sorted.
+    /// Sources, relative to the project, sorted.
     pub files: &'a [String],
     /// Compiler flags.
     pub flags: Vec<String>,
     /// Linker flags.
     pub ldflags: &'a [String],
-    /// Folders for `-I`, relative to the sources.
+    /// Folders for `-I`, relative to the project.
     pub include: &'a [String],
     /// Sources.
     pub sources: SourceReference,

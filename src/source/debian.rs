@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::machine::disk::available_bytes;
 use crate::machine::environment::Environment;
 use crate::machine::process::{Output, Process, ProcessError};
 use crate::model::package::{Package, PackageRequest, PackageSet};
@@ -21,6 +22,9 @@ use crate::store::NO_SPACE_HELP;
 
 /// Lists younger than this are not asked for again.
 const LISTS_STAY_FRESH: Duration = Duration::from_secs(3600);
+
+/// What the package lists of one architecture take while they are read.
+const LISTS_BYTES: u64 = 96 << 20;
 
 /// Version that a package has which counts as installed.
 const PROVIDED_VERSION: &str = "9999:9999";
@@ -244,6 +248,8 @@ impl Apt {
         }
         let _alone = self.lock(architecture)?;
         self.update(architecture, &mut |_, _| ())?;
+        let size_bytes = packages.iter().map(|package| package.size_bytes).sum();
+        check_room(destination, size_bytes, "download packages")?;
         let names = packages.iter().map(|package| {
             format!("{}:{}={}", package.name, qualifier(package, architecture), package.version)
         });
@@ -346,6 +352,8 @@ impl Apt {
             .is_ok_and(|at| at.elapsed().is_ok_and(|age| age < LISTS_STAY_FRESH));
         if !fresh {
             let lists = folder.join("state/lists");
+            let doing = format!("download the package lists for {architecture}");
+            check_room(&folder, LISTS_BYTES, &doing)?;
             refreshing(&lists, None);
             let output = self
                 .apt(architecture)?
@@ -359,7 +367,6 @@ impl Apt {
                 ])
                 .output()?;
             if !output.success() {
-                let doing = format!("download the package lists for {architecture}");
                 return Err(remote(doing, &output, &folder));
             }
             let sizes = fs::read_dir(&lists).into_iter().flatten().flatten();
@@ -437,6 +444,21 @@ fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
             doing: format!("{doing} for {} ({})", request.architecture, request.packages.join(" ")),
             text: problems(output),
         },
+    }
+}
+
+/// On a full disk apt may wait for ever, so room is made sure of before.
+fn check_room(folder: &Path, size_bytes: u64, doing: &str) -> Result<(), AptError> {
+    match available_bytes(folder) {
+        Ok(room) if room < size_bytes => {
+            let doing = format!(
+                "{doing}, which takes {} MiB while {} MiB are free",
+                size_bytes.div_ceil(1 << 20),
+                room >> 20
+            );
+            Err(AptError::DiskFull { doing, folder: folder.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 

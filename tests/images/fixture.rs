@@ -68,3 +68,11 @@ pub fn path_without_targets(folder: &Path) -> String {
     fs::set_permissions(&rustup, fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:{}", place.display(), std::env::var("PATH").unwrap())
 }
+
+/// The cache that the program uses.
+pub fn cache() -> PathBuf {
+    match std::env::var_os("XSTITCH_CACHE") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/xstitch"),
+    }
+}

@@ -1,10 +1,9 @@
 //! The torture test: nothing but the inputs decides the digests.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
-use crate::fixture::{build, copy, path_without_targets, text, xstitch};
+use crate::fixture::{build, cache, copy, path_without_targets, text, xstitch};
 
 #[test]
 fn integration_torture_the_same_inputs_give_the_same_digests() {
@@ -15,10 +14,7 @@ fn integration_torture_the_same_inputs_give_the_same_digests() {
     // A folder, time zone, language, umask and number of jobs of its own; nothing is shared
     // but packages, because results are looked up by key and keys have no paths: so the
     // records are left out of the second cache.
-    let cache =
-        PathBuf::from(std::env::var_os("XSTITCH_CACHE").unwrap_or_else(|| {
-            format!("{}/.cache/xstitch", std::env::var("HOME").unwrap()).into()
-        }));
+    let cache = cache();
     let elsewhere = folder.path().join("else where's");
     fs::create_dir(&elsewhere).unwrap();
     for (name, tier) in [("one", "namespaces"), ("two", "none")] {
