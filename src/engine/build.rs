@@ -222,20 +222,26 @@ fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Ti
     let user = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let key = Digest::of(format!("{boot}{user}{}", rustix::process::getuid().as_raw()).as_bytes());
     let memory = store.state("tier").join(key.hex());
-    let known = fs::read_to_string(&memory).ok().and_then(|name| Tier::parse(&name));
-    if let Some(tier) = known {
-        return Ok(tier);
-    }
-    let scratch = store.scratch()?;
-    let (tier, reason) = sandbox::detect(scratch.path());
-    if let Some(reason) = reason {
+    let known = fs::read_to_string(&memory).unwrap_or_default();
+    let (name, reason) = known.split_once('\n').unwrap_or_default();
+    let (tier, reason) = match Tier::parse(name) {
+        Some(tier) => (tier, reason.to_owned()),
+        None => {
+            let scratch = store.scratch()?;
+            let (tier, reason) = sandbox::detect(scratch.path());
+            let reason = reason.unwrap_or_default();
+            let text = format!("{}\n{reason}", tier.name());
+            crate::store::write_atomically(&memory, text.as_bytes())?;
+            (tier, reason)
+        }
+    };
+    if !reason.is_empty() {
         let text = format!(
-            "this machine allows no private namespaces ({reason}); using the tier `{}`",
+            "compilers run in the sandbox tier `{}`, no better one works here: {reason}",
             tier.name()
         );
         let _ = events.send(Event::Warning { text });
     }
-    crate::store::write_atomically(&memory, tier.name().as_bytes())?;
     Ok(tier)
 }
 

@@ -266,9 +266,11 @@ fn restrict(sandbox: &Sandbox) -> io::Result<()> {
         RulesetAttr as _, RulesetCreatedAttr as _,
     };
     let error = |error: &dyn std::error::Error| io::Error::other(format!("landlock: {error}"));
-    let abi = ABI::V1;
+    // The first version that lets files move between folders, which rustc does; with less,
+    // nothing compiles.
+    let abi = ABI::V2;
     let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
+        .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))
         .map_err(|e| error(&e))?
         .create()
@@ -317,31 +319,37 @@ fn become_command(sandbox: &Sandbox, folder: &Path) -> io::Result<std::convert::
     Err(io::Error::new(error.kind(), format!("sandbox: start {}: {error}", program.display())))
 }
 
-/// The best tier that this machine can do, and for a lesser one why.
+/// The best tier that this machine can do, and why it can do no better one.
 pub fn detect(scratch: &Path) -> (Tier, Option<String>) {
+    let mut reasons = Vec::new();
+    for tier in [Tier::Namespaces, Tier::Landlock] {
+        match probe(tier, scratch) {
+            Ok(None) => return (tier, (!reasons.is_empty()).then(|| reasons.join("; "))),
+            Ok(Some(reason)) => reasons.push(reason),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    (Tier::None, Some(reasons.join("; ")))
+}
+
+/// Why a tier does not work here, if it does not.
+fn probe(tier: Tier, scratch: &Path) -> io::Result<Option<String>> {
+    // A program that does not exist: once the stages get as far as starting it, they work.
+    const NOTHING: &str = "/xs/none";
     let sandbox = Sandbox {
-        tier: Tier::Namespaces,
+        tier,
         userland: scratch.join("userland"),
         root: scratch.join("root"),
-        binds: vec![Bind { source: PathBuf::from("/"), at: "/xs/machine".into(), writable: false }],
+        binds: Vec::new(),
         network: false,
         folder: "/".into(),
-        command: vec!["/xs/machine/bin/true".into()],
+        command: vec![NOTHING.into()],
         environment: BTreeMap::new(),
     };
-    let attempt = || -> io::Result<Option<String>> {
-        fs::create_dir_all(sandbox.userland.join("usr"))?;
-        fs::create_dir_all(&sandbox.root)?;
-        // A folder that needs no loader from the sandbox: the stage itself proves the tier.
-        let probe = Sandbox { command: vec!["/xs/none".into()], ..sandbox.clone() };
-        let output =
-            probe.process(&scratch.join("probe.json"))?.output().map_err(io::Error::other)?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ok(if text.contains("start /xs/none") { None } else { Some(text.trim().to_owned()) })
-    };
-    match attempt() {
-        Ok(None) => (Tier::Namespaces, None),
-        Ok(Some(text)) => (Tier::Landlock, Some(text)),
-        Err(error) => (Tier::None, Some(error.to_string())),
-    }
+    fs::create_dir_all(sandbox.userland.join("usr"))?;
+    fs::create_dir_all(&sandbox.root)?;
+    let process = sandbox.process(&scratch.join("probe.json"))?;
+    let output = process.output().map_err(io::Error::other)?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((!text.contains(&format!("start {NOTHING}"))).then(|| text.trim().to_owned()))
 }

@@ -33,6 +33,30 @@ fn integration_a_file_changed_and_changed_back() {
 }
 
 #[test]
+fn integration_where_namespaces_are_not_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = copy("tests/projects/small", folder.path());
+    let first = build(&mut xstitch(&project), &project);
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let other = copy("tests/projects/small", &other);
+    fs::copy(project.join("images.lock"), other.join("images.lock")).unwrap();
+    // Within these namespaces, no further ones can be made.
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "sh", "-euc", forbid, "sh", env!("CARGO_BIN_EXE_xstitch")])
+        .arg("--project")
+        .arg(&other)
+        .env("XSTITCH_CACHE", folder.path().join("cache"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("warning: compilers run in the sandbox tier `landlock`"), "{said}");
+    assert_eq!(fs::read_to_string(other.join("target/images/index.json")).unwrap(), first);
+}
+
+#[test]
 fn system_images_run_and_travel() {
     if !["skopeo", "docker-registry", "umoci", "qemu-aarch64-static"].iter().all(|tool| has(tool)) {
         return;
