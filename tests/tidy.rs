@@ -128,3 +128,21 @@ fn unit_files_say_what_they_own_and_stay_readable() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn unit_the_documentation_configures() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut examples = 0;
+    for name in ["README.md", "docs/configuration.md"] {
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            if let Err(findings) = xstitch::config::parse(name, block) {
+                let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                panic!("{name}: {}\n{block}", findings.join("\n"));
+            }
+            examples += 1;
+        }
+    }
+    assert!(examples > 5, "{examples}");
+}

@@ -36,6 +36,7 @@ impl Printer {
     pub fn show(&self, events: Receiver<Event>) {
         let screen = MultiProgress::new();
         let mut bars: BTreeMap<String, ProgressBar> = BTreeMap::new();
+        let mut whole: Option<ProgressBar> = None;
         let line = |text: String| {
             if self.bars {
                 let _ = screen.println(text);
@@ -45,7 +46,14 @@ impl Printer {
         };
         for event in events {
             match event {
-                Event::Failed { .. } | Event::Planned { .. } | Event::Cached { .. } => {}
+                Event::Planned { units } if self.bars => {
+                    let style = ProgressStyle::with_template("  {pos}/{len} units {elapsed}");
+                    let bar = screen.add(ProgressBar::new(units as u64));
+                    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                    whole = Some(bar);
+                }
+                Event::Cached { .. } => whole.iter().for_each(|bar| bar.inc(1)),
+                Event::Failed { .. } | Event::Planned { .. } => {}
                 _ if self.screen == Screen::Quiet => {
                     if let Event::Warning { text } = event {
                         eprintln!("warning: {text}");
@@ -63,7 +71,11 @@ impl Printer {
                 }
                 Event::Started { unit } if self.bars => {
                     let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed}");
-                    let bar = screen.add(ProgressBar::new_spinner());
+                    let bar = ProgressBar::new_spinner();
+                    let bar = match &whole {
+                        Some(whole) => screen.insert_before(whole, bar),
+                        None => screen.add(bar),
+                    };
                     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
                     bar.set_message(unit.clone());
                     bar.enable_steady_tick(Duration::from_millis(100));
@@ -80,6 +92,7 @@ impl Printer {
                     }
                 }
                 Event::Finished { unit, elapsed } => {
+                    whole.iter().for_each(|bar| bar.inc(1));
                     if let Some(bar) = bars.remove(&unit) {
                         bar.finish_and_clear();
                     }
@@ -87,7 +100,7 @@ impl Printer {
                 }
             }
         }
-        for bar in bars.values() {
+        for bar in bars.values().chain(&whole) {
             bar.finish_and_clear();
         }
     }

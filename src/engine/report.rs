@@ -106,7 +106,7 @@ pub struct ImageReport {
     pub layers_new: usize,
     /// Layers that were there, or that an image listed before has too.
     pub layers_shared: usize,
-    /// Time of the units that only this needed, in milliseconds.
+    /// Time of the units that ran for it, added up, in milliseconds.
     pub time_ms: u64,
 }
 

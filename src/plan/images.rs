@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
             let content = LayerContent::Outputs { files };
             let title = format!("binary {binary}");
             layers.push(self.layer(
-                format!("layer {binary} {platform}"),
+                format!("layer binary {binary} {platform}"),
                 &title,
                 content,
                 vec![unit],
@@ -208,18 +208,19 @@ impl<'a> Planner<'a> {
         let (common, own): (Vec<_>, Vec<_>) =
             set.packages.iter().cloned().partition(|package| package.architecture == "all");
         let parts = [
-            (own, platform.to_string(), "packages", true),
-            (common, "common".to_owned(), "common packages", false),
+            (own, "packages", format!(" {platform}"), true),
+            (common, "common packages", String::new(), false),
         ];
         let mut layers = Vec::new();
-        for (packages, which, title, furnish) in parts {
+        for (packages, title, which, furnish) in parts {
             if packages.is_empty() {
                 continue;
             }
             let set = PackageSet { packages };
-            let tree = self.packages(format!("root {name} {which}"), &[&set], Shape::Root);
+            let name = format!("{name} {title}{which}");
+            let tree = self.packages(format!("root {name}"), &[&set], Shape::Root);
             let content = LayerContent::Root { furnish };
-            layers.push(self.layer(format!("layer {name} {which}"), title, content, vec![tree]));
+            layers.push(self.layer(format!("layer {name}"), title, content, vec![tree]));
         }
         layers
     }

@@ -183,7 +183,10 @@ fn integration_a_package_with_a_wrong_hash_is_refused() {
     let hash = line.split(' ').rev().nth(1).unwrap();
     fs::write(broken.path("images.lock"), lock.replace(hash, &"5".repeat(64))).unwrap();
     let said = broken.says(&mut xstitch(&broken.project), 1);
-    assert!(said.contains("root hello linux/") && said.contains("failed: base-files:"), "{said}");
+    assert!(
+        said.contains("root hello packages linux/") && said.contains("failed: base-files:"),
+        "{said}"
+    );
     assert!(said.contains(&format!("has the hash sha256:{hash}, images.lock pins sha256:5555")));
     assert!(said.contains("help: the file was damaged on its way, images.lock was edited"));
     fs::write(broken.path("images.lock"), lock).unwrap();

@@ -8,11 +8,13 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A copy of a test project in a folder of its own.
+/// A copy of a project in a folder of its own, without what building there left.
 pub fn copy(project: &str, to: &Path) -> PathBuf {
     let place = to.join(Path::new(project).file_name().unwrap());
     let status = Command::new("cp").arg("-r").arg(repository().join(project)).arg(&place).status();
     assert!(status.unwrap().success());
+    let _ = fs::remove_dir_all(place.join("target"));
+    let _ = fs::remove_file(place.join("images.lock"));
     place
 }
 
