@@ -250,6 +250,10 @@ impl Resolver<'_> {
             match engine.apt.resolve(request, &mut refreshing) {
                 Ok(set) => {
                     let locked = LockedSet { request: request.clone(), set: set.clone() };
+                    for moved in self.lock.moves(name, &set) {
+                        let text = format!("images.lock: {name} is asked for otherwise: {moved}");
+                        engine.tell(Event::Warning { text });
+                    }
                     self.lock.packages.insert(name.to_owned(), locked);
                     return Some(set);
                 }

@@ -38,7 +38,13 @@ impl Resolver<'_> {
                     to: to.display().to_string(),
                 });
             };
-            match rustup::choose(&engine.environment, &triples, engine.offline, &mut announce) {
+            match rustup::choose(
+                &engine.environment,
+                self.folder,
+                &triples,
+                engine.offline,
+                &mut announce,
+            ) {
                 Ok(choice) => {
                     for folder in added {
                         let name = folder.file_name().unwrap_or_default().to_string_lossy();

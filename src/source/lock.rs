@@ -66,6 +66,18 @@ impl Lock {
         (locked.request == *request).then(|| locked.set.clone())
     }
 
+    /// Which packages pinned under `name` have another version in `set`, for people.
+    pub fn moves(&self, name: &str, set: &PackageSet) -> Vec<String> {
+        let pinned = self.packages.get(name).map_or(&[][..], |locked| &locked.set.packages);
+        let moved = pinned.iter().filter_map(|old| {
+            let same =
+                |new: &&Package| new.name == old.name && new.architecture == old.architecture;
+            let new = set.packages.iter().find(same)?;
+            (new.version != old.version).then(|| format!("{old} → {}", new.version))
+        });
+        moved.collect()
+    }
+
     /// Reads a lock file's text.
     pub fn parse(file_name: &str, text: &str) -> Result<Self, Finding> {
         let damaged = |message: String, line: usize| {
@@ -200,7 +212,12 @@ mod tests {
         };
         let text = lock.render();
         assert_eq!(Lock::parse("images.lock", &text), Ok(lock.clone()));
-        assert_eq!(lock.set("root base linux/arm64", &request), Some(set.set));
+        assert_eq!(lock.set("root base linux/arm64", &request), Some(set.set.clone()));
+        let mut newer = set.set.clone();
+        assert!(lock.moves("root base linux/arm64", &newer).is_empty());
+        newer.packages[0].version = "2.37".into();
+        let moves = lock.moves("root base linux/arm64", &newer);
+        assert_eq!(moves, ["libc6:arm64 2.36-9+deb12u14 → 2.37"]);
         let other = PackageRequest { closure: false, ..request };
         assert_eq!(lock.set("root base linux/arm64", &other), None);
     }

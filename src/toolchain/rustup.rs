@@ -14,11 +14,12 @@ pub struct RustupChoice {
     pub version: String,
 }
 
-/// The active rustup toolchain with every one of `triples`, asking rustup for those that
+/// The rustup toolchain that is active in `folder`, with every one of `triples`, asking rustup for those that
 /// are missing unless `offline`; `announce` is told which and where they go. The error is
 /// one line for people: why not.
 pub fn choose(
     environment: &Environment,
+    folder: &Path,
     triples: &[String],
     offline: bool,
     announce: &mut dyn FnMut(&[&String], &Path),
@@ -27,7 +28,7 @@ pub fn choose(
     let run = |arguments: &[&str]| {
         let mut process = Process::new(&rustup).args(arguments.iter().copied());
         process.environment = environment.for_downloads();
-        let process = process.folder(&environment.folder);
+        let process = process.folder(folder);
         let output = process.output().map_err(|error| error.to_string())?;
         if output.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -96,10 +97,16 @@ mod tests {
             folder: folder.path().to_owned(),
         };
         let mut announced = Vec::new();
-        let choice = choose(&environment, &["x".into(), "y".into()], false, &mut |wanted, to| {
-            announced.extend(wanted.iter().map(|triple| triple.to_string()));
-            assert_eq!(to, root);
-        });
+        let choice = choose(
+            &environment,
+            folder.path(),
+            &["x".into(), "y".into()],
+            false,
+            &mut |wanted, to| {
+                announced.extend(wanted.iter().map(|triple| triple.to_string()));
+                assert_eq!(to, root);
+            },
+        );
         assert_eq!(announced, ["y"]);
         choice
     }
