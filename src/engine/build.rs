@@ -179,7 +179,7 @@ pub fn prepare(
         .listings
         .iter()
         .map(|(name, listing)| {
-            let slug = if name.is_empty() { "root".to_owned() } else { name.replace('/', "-") };
+            let slug = crate::plan::images::slug(name);
             let snapshot = Snapshot {
                 listing: listing.clone(),
                 folder: state.join("src").join(slug),

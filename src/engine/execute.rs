@@ -44,9 +44,9 @@ pub fn execute(
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
         }
         Action::VendorCrates { sources, .. } => fetch::crates(engine, &unit.name, sources, &out)?,
-        Action::DownloadModules { sources, go, .. } => {
+        Action::DownloadModules { sources, folder, go, .. } => {
             let root = &plan.machine_folders[&format!("go{go}")];
-            fetch::modules(engine, &unit.name, sources, root, &out)?;
+            fetch::modules(engine, &unit.name, (sources, folder), root, &out)?;
         }
         Action::Process(action) => {
             let run = Run { engine, plan, name: &unit.name, action, needs, jobs };

@@ -142,15 +142,15 @@ pub fn crates(engine: &Engine, unit: &str, sources: &str, out: &Path) -> Result<
     Ok(())
 }
 
-/// Fills a module cache with what `go.sum` lists.
+/// Fills a module cache with what the `go.sum` of a folder of a listing pins.
 pub fn modules(
     engine: &Engine,
     unit: &str,
-    sources: &str,
+    (sources, folder): (&str, &str),
     go: &Path,
     out: &Path,
 ) -> Result<(), UnitError> {
-    let folder = engine.snapshots[sources].folder()?.join(sources);
+    let folder = engine.snapshots[sources].folder()?.join(folder);
     let process = downloader(engine, go.join("bin/go"))
         .args(["mod", "download"])
         .env("GOROOT", go.to_string_lossy())

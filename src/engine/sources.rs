@@ -11,6 +11,7 @@ use crate::machine::process::Process;
 use crate::model::action::ProjectFile;
 use crate::model::{Digest, Finding};
 use crate::plan::facts::{BinarySources, Listing, SourceFile};
+use crate::toolchain::go;
 
 impl Resolver<'_> {
     pub(super) fn binary(
@@ -37,23 +38,7 @@ impl Resolver<'_> {
             Recipe::Rust { package, binary, manifest, .. } => {
                 self.rust_sources(name, package, binary.as_deref(), manifest, listings)
             }
-            Recipe::Go { path, .. } => {
-                let listing = self.listing(name, path, listings)?;
-                let go_mod = self.read(name, &format!("{path}/go.mod"))?;
-                let lock_digest = listing.digest(|file| matches!(file, "go.mod" | "go.sum"));
-                let has_dependencies = listing.files.contains_key("go.sum");
-                let digest = listing.digest(|_| true);
-                Some(BinarySources {
-                    listing: path.clone(),
-                    digest,
-                    folder: path.clone(),
-                    lock_digest,
-                    has_dependencies,
-                    files: Vec::new(),
-                    go: Some(self.go(&go_mod)?),
-                    program: name.to_owned(),
-                })
-            }
+            Recipe::Go { path, .. } => self.go_sources(name, path, listings),
             Recipe::C { sources, include, .. } => {
                 let root = common_folder(sources, include);
                 let listing = self.listing(name, &root, listings)?;
@@ -101,6 +86,48 @@ impl Resolver<'_> {
                 })
             }
         }
+    }
+
+    fn go_sources(
+        &mut self,
+        name: &str,
+        path: &str,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<BinarySources> {
+        let go_mod = self.read(name, &format!("{path}/go.mod"))?;
+        let mut modules = vec![path.to_owned()];
+        for replacement in go::local_replacements(&go_mod) {
+            let Some(folder) = below(path, &replacement) else {
+                let message = format!(
+                    "binary {name}: {path}/go.mod replaces a module by `{replacement}`, which is not in the project"
+                );
+                self.problem("outside-project", &message);
+                return None;
+            };
+            modules.push(folder);
+        }
+        let root = common_folder(&[], &modules);
+        let listing = self.listing(name, &root, listings)?;
+        let inside = |file: &str, module: &String| Path::new(&root).join(file).starts_with(module);
+        let is_source = |file: &str| modules.iter().any(|module| inside(file, module));
+        let is_pin = |file: &str| {
+            is_source(file) && matches!(file.rsplit('/').next(), Some("go.mod" | "go.sum"))
+        };
+        let has = |file: &str| {
+            let file = Path::new(path).join(file);
+            let file = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().into_owned();
+            listing.files.contains_key(&file)
+        };
+        Some(BinarySources {
+            listing: root.clone(),
+            digest: listing.digest(is_source),
+            folder: path.to_owned(),
+            lock_digest: listing.digest(is_pin),
+            has_dependencies: has("go.sum") && !has("vendor/modules.txt"),
+            files: Vec::new(),
+            go: Some(self.go(&go_mod)?),
+            program: name.to_owned(),
+        })
     }
 
     fn rust_sources(
@@ -388,6 +415,19 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o100 != 0)
 }
 
+/// `relative` to `folder`, unless that leaves the project.
+fn below(folder: &str, relative: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in relative.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// The longest folder that all patterns, without wildcards, and all folders are in.
 fn common_folder(patterns: &[String], folders: &[String]) -> String {
     let parts = |path: &str| -> Vec<String> {
@@ -423,5 +463,14 @@ mod tests {
         assert_eq!(check(&["a/src/*.c"], &["a/include"]), "a");
         assert_eq!(check(&["main.c"], &["x"]), "");
         assert_eq!(check(&["a/**/x.c"], &[]), "a");
+        assert_eq!(check(&[], &["services/x", "libraries/y"]), "");
+        assert_eq!(check(&[], &["services/x", "services/y"]), "services");
+    }
+
+    #[test]
+    fn replaced_folders() {
+        assert_eq!(below("services/x", "../../lib").as_deref(), Some("lib"));
+        assert_eq!(below("services/x", "./y").as_deref(), Some("services/x/y"));
+        assert_eq!(below("x", "../../y"), None);
     }
 }

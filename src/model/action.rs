@@ -31,6 +31,8 @@ pub enum Action {
     DownloadModules {
         /// Name of the source listing that holds the module.
         sources: String,
+        /// Folder of the module in the project.
+        folder: String,
         /// Digest of `go.mod` and `go.sum`.
         digest: Digest,
         /// Version of the Go that downloads.

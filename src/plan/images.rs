@@ -10,7 +10,7 @@ use crate::model::action::{
     Action, LayerAction, LayerContent, ManifestAction, Mount, Shape, SourceReference, UnpackAction,
 };
 use crate::model::package::PackageSet;
-use crate::model::{Configuration, Platform};
+use crate::model::{Configuration, Digest, Platform};
 use crate::recipe::environment::Cross;
 use crate::recipe::{c, cargo, go};
 use crate::toolchain::description::Description;
@@ -280,12 +280,13 @@ impl<'a> Planner<'a> {
         {
             let action = Action::DownloadModules {
                 sources: sources.listing.clone(),
+                folder: sources.folder.clone(),
                 digest: sources.lock_digest,
                 go: go.version.clone(),
             };
             mount(
                 "modules",
-                self.unit(format!("modules of {}/go.mod", sources.listing), None, action, vec![]),
+                self.unit(format!("modules of {}/go.mod", sources.folder), None, action, vec![]),
             );
         }
         let mut machine =
@@ -337,6 +338,16 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// The name of a folder of the project as one part of a path, different for each.
+pub fn slug(folder: &str) -> String {
+    match folder {
+        "" => "root".to_owned(),
+        folder => {
+            format!("{}-{}", folder.replace('/', "-"), &Digest::of(folder.as_bytes()).hex()[..6])
+        }
+    }
+}
+
 /// Development packages of libraries, sorted.
 pub fn development_packages(facts: &Facts, libraries: &[String]) -> Vec<String> {
     packages_of(&facts.project, libraries)
@@ -367,7 +378,7 @@ fn recipe(
     mounts: BTreeMap<String, Mount>,
 ) -> crate::model::action::ProcessAction {
     let reference = SourceReference { name: sources.listing.clone(), digest: sources.digest };
-    let state = |language: &str| format!("{language}-{}", sources.listing.replace('/', "-"));
+    let state = |language: &str| format!("{language}-{}", slug(&sources.folder));
     match recipe {
         Recipe::Rust { package, features, default_features, profile, .. } => {
             let build = cargo::Cargo {

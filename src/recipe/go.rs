@@ -48,7 +48,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
     set("GOTOOLCHAIN", "local".into());
     set("GOTELEMETRY", "off".into());
     set("GOWORK", "off".into());
-    set("GOFLAGS", "-mod=readonly".into());
+    set("GOFLAGS", String::new());
     if mounts.contains_key("modules") {
         set("GOMODCACHE", "@{modules}".into());
     }

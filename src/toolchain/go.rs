@@ -32,6 +32,14 @@ pub fn required_version(go_mod: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Folders, relative to the module, that `replace` directives of a `go.mod` name.
+pub fn local_replacements(go_mod: &str) -> Vec<String> {
+    let lines = go_mod.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let targets = lines.filter_map(|line| line.split_once("=>")?.1.split_whitespace().next());
+    let local = targets.filter(|target| target.starts_with("./") || target.starts_with("../"));
+    local.map(|target| target.trim_matches('"').to_owned()).collect()
+}
+
 /// Whether version `have` is at least `need`; numbers compare as numbers, and a release
 /// is newer than its candidates (`1.26rc1` < `1.26.0`).
 pub fn satisfies(have: &str, need: &str) -> bool {
@@ -228,6 +236,12 @@ mod tests {
         assert!(satisfies("1.26.10", "1.26.9"));
         assert!(!satisfies("1.26rc1", "1.26.0"));
         assert!(!satisfies("1.19", "1.21"));
+    }
+
+    #[test]
+    fn replacements_by_folders() {
+        let text = "module x\nreplace a => ../a // here\nreplace (\n\tb v1.0.0 => ./b\n\tc => d v1.2.3\n)\n";
+        assert_eq!(local_replacements(text), ["../a", "./b"]);
     }
 
     #[test]
