@@ -48,7 +48,14 @@ fn fetch(
     fs::create_dir_all(&folder).map_err(text)?;
     let mut by_architecture: BTreeMap<&str, Vec<Package>> = BTreeMap::new();
     let some = packages.iter().find(|package| package.architecture != "all");
-    let native = some.map_or("amd64", |package| package.architecture.as_str());
+    let host = crate::toolchain::description::host();
+    let native = match (some, host) {
+        (Some(package), _) => package.architecture.as_str(),
+        (None, Some(host)) => &host.debian_architecture,
+        (None, None) => {
+            return Err("this machine's architecture has no toolchain description".into());
+        }
+    };
     for package in &missing {
         let architecture = match package.architecture.as_str() {
             "all" => native,
