@@ -16,7 +16,7 @@ use crate::plan::images::packages_of;
 use crate::source::debian::{AptError, suite_from_os_release};
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
-use crate::toolchain::description::{Description, by_platform, host};
+use crate::toolchain::description::{Description, all, by_platform, host};
 use crate::toolchain::{compiler, parts};
 
 /// Resolves a configuration. The lock is completed, never changed.
@@ -182,7 +182,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn suite(&self) -> String {
+    pub(super) fn suite(&self) -> String {
         fs::read_to_string("/etc/os-release")
             .ok()
             .and_then(|text| suite_from_os_release(&text))
@@ -239,15 +239,7 @@ impl Resolver<'_> {
         let engine = self.engine;
         let mut first = None;
         for request in requests {
-            let architecture = request.architecture.clone();
-            let mut refreshing = |to: &Path, size_bytes: Option<u64>| {
-                let what = format!("the package lists for {architecture}");
-                engine.tell(match size_bytes {
-                    Some(size_bytes) => Event::Downloaded { what, size_bytes },
-                    None => Event::Download { what, size_bytes, to: to.display().to_string() },
-                });
-            };
-            match engine.apt.resolve(request, &mut refreshing) {
+            match engine.apt.resolve(request, &mut |event| engine.tell(event)) {
                 Ok(set) => {
                     let locked = LockedSet { request: request.clone(), set: set.clone() };
                     for moved in self.lock.moves(name, &set) {
@@ -267,17 +259,53 @@ impl Resolver<'_> {
                 }
             }
         }
-        let code = match &first {
-            Some(AptError::Offline { .. }) => "offline",
-            Some(error) if error.is_remote() => REMOTE_FAILED,
-            _ => "no-packages",
+        let mut finding = match first {
+            None => Finding::new("no-packages", format!("{name}: nothing to ask for")),
+            Some(error) => self.refusal(name, &error),
         };
-        let text = first.as_ref().map_or_else(|| "nothing to ask for".into(), ToString::to_string);
-        let mut finding = Finding::new(code, format!("{name}: {text}"));
-        finding.place = place.cloned();
-        finding.help = first.and_then(|error| error.help());
-        self.findings.push(finding);
+        let same = |other: &Finding| other.code == finding.code && other.message == finding.message;
+        // What an architecture lacks is said once, not for each part.
+        if !self.findings.iter().any(same) {
+            finding.place = place.cloned();
+            self.findings.push(finding);
+        }
         None
+    }
+
+    /// A finding that says why packages cannot be had, by platform where it is about one.
+    fn refusal(&self, name: &str, error: &AptError) -> Finding {
+        let of_platform = |architecture: &str, text: String| {
+            let target = all().iter().find(|target| target.debian_architecture == architecture);
+            match target {
+                Some(target) => format!("{}: {text}", target.platform),
+                None => text,
+            }
+        };
+        let mut finding = match error {
+            AptError::NoArchitecture { architecture } => {
+                let suite = self.suite();
+                let text = format!("the package archive of {suite} has nothing for {architecture}");
+                Finding::new("no-architecture", of_platform(architecture, text))
+            }
+            AptError::Lists { architecture, .. } => {
+                Finding::new(REMOTE_FAILED, of_platform(architecture, error.to_string()))
+            }
+            AptError::NoSuchPackage { architecture, .. } if name.starts_with("rust-std ") => {
+                let suite = self.suite();
+                let text = format!(
+                    "the package archive of {suite} has no Rust standard library for {architecture}"
+                );
+                return Finding::new("no-rust-std", of_platform(architecture, text)).help(
+                    "use a rustup that can add the target, or leave the platform out of \
+                     `platforms`",
+                );
+            }
+            AptError::Offline { .. } => Finding::new("offline", format!("{name}: {error}")),
+            error if error.is_remote() => Finding::new(REMOTE_FAILED, format!("{name}: {error}")),
+            error => Finding::new("no-packages", format!("{name}: {error}")),
+        };
+        finding.help = error.help();
+        finding
     }
 }
 

@@ -84,7 +84,8 @@ impl Resolver<'_> {
         let host_set = self.part("rust", architecture, &[], None)?;
         let web = host_set.packages.iter().any(|package| package.name == "libstd-rust-web-dev");
         let mut packages = Vec::new();
-        for target in targets.iter().filter(|target| target.triple != host.triple) {
+        let crossed = targets.iter().filter(|target| target.triple != host.triple);
+        for target in crossed.clone() {
             let architecture = &target.debian_architecture;
             let mut requests = parts::requests("rust-std", architecture, &[]);
             // Standard library and compiler must be of one build.
@@ -94,12 +95,26 @@ impl Resolver<'_> {
             packages
                 .extend(self.set(&format!("rust-std {architecture}"), &requests, None)?.packages);
         }
+        let compiler = host_set.packages.iter().find(|package| package.name.starts_with("rustc"));
+        for (target, package) in crossed.zip(&packages) {
+            let Some(compiler) = compiler.filter(|found| found.version != package.version) else {
+                continue;
+            };
+            let message = format!(
+                "{}: the package archive of {} has no Rust standard library for {} that fits \
+                 {compiler}, only {package}",
+                target.platform,
+                self.suite(),
+                target.debian_architecture
+            );
+            self.findings.push(Finding::new("no-rust-std", message).help(
+                "use a rustup that can add the target, leave the platform out of `platforms`, or \
+                 let APT_CONFIG name sources that have one version for both architectures",
+            ));
+            return None;
+        }
+        let version = compiler.map_or_else(String::new, |package| package.version.clone());
         let targets = PackageSet { packages };
-        let version = host_set
-            .packages
-            .iter()
-            .find(|package| package.name.starts_with("rustc"))
-            .map_or_else(String::new, |package| package.version.clone());
         let all =
             serde_json::to_vec(&(&host_set, &targets)).expect("packages have string keys only");
         if pinned.is_none() {

@@ -2,23 +2,26 @@
 //!
 //! apt resolves, downloads and checks signatures with the mirrors and keys that the
 //! machine is configured with, for any architecture, without root. Each architecture
-//! has a state folder of its own: with several in one, the resolver mixes them.
+//! has a state folder of its own: with several in one, the resolver mixes them. So has
+//! each configuration of sources: an update drops the lists of sources that it does not
+//! know, and builds may run at the same time.
 //! Deliberately absent: unpacking, and what the packages are for.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use super::lists::{digest_of_sources, problems, source_files, sources_without};
+pub use super::refusal::AptError;
 use crate::machine::disk::available_bytes;
 use crate::machine::environment::Environment;
-use crate::machine::process::{Output, Process, ProcessError};
+use crate::machine::process::{Output, Process};
+use crate::model::event::Event;
 use crate::model::package::{Package, PackageRequest, PackageSet};
 use crate::model::{Digest, Hasher};
-use crate::store::NO_SPACE_HELP;
 
 /// Lists younger than this are not asked for again.
 const LISTS_STAY_FRESH: Duration = Duration::from_secs(3600);
@@ -36,147 +39,20 @@ pub struct Apt {
     apt_get: Option<PathBuf>,
     environment: BTreeMap<String, String>,
     offline: bool,
-    updated: Mutex<BTreeSet<String>>,
+    apt_config: Option<PathBuf>,
+    /// Names the sources that apt is configured with.
+    sources: OnceLock<String>,
+    updated: Mutex<BTreeMap<String, Lists>>,
 }
 
-/// Why packages could not be had.
-#[derive(Debug)]
-pub enum AptError {
-    /// There is no `apt-get` on `PATH`.
-    NoApt,
-    /// The network would be needed, and `--offline` was given.
-    Offline {
-        /// For what.
-        what: String,
-    },
-    /// The archive has no package of that name.
-    NoSuchPackage {
-        /// Package name.
-        name: String,
-        /// Debian architecture.
-        architecture: String,
-    },
-    /// The archive has the package, but no longer this version of it.
-    NoSuchVersion {
-        /// The pinned package.
-        package: Box<Package>,
-    },
-    /// A downloaded file is not what is pinned.
-    WrongHash {
-        /// The pinned package.
-        package: Box<Package>,
-        /// Digest of what came.
-        found: Digest,
-    },
-    /// The archive could not be reached, or did not deliver.
-    Remote {
-        /// What was asked of it.
-        doing: String,
-        /// apt's words.
-        text: String,
-    },
-    /// The disk is full.
-    DiskFull {
-        /// What was being done.
-        doing: String,
-        /// Where.
-        folder: PathBuf,
-    },
-    /// apt says no.
-    Apt {
-        /// What it was asked.
-        doing: String,
-        /// Its words.
-        text: String,
-    },
-    /// Something that apt printed cannot be understood.
-    Unparsable {
-        /// The line.
-        line: String,
-    },
-    /// apt could not be started.
-    Process(ProcessError),
-    /// A file of apt's state could not be written or read.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl fmt::Display for AptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoApt => f.write_str("no `apt-get` on PATH"),
-            Self::Offline { what } => {
-                write!(f, "{what} would need the network, and `--offline` was given")
-            }
-            Self::NoSuchPackage { name, architecture } => {
-                write!(f, "the package archive has no package `{name}` for {architecture}")
-            }
-            Self::NoSuchVersion { package } => {
-                write!(f, "the package archive no longer has {package}, which images.lock pins")
-            }
-            Self::WrongHash { package, found } => {
-                write!(f, "{package} has the hash {found}, images.lock pins {}", package.sha256)
-            }
-            Self::Remote { doing, text } | Self::Apt { doing, text } => {
-                write!(f, "apt could not {doing}:\n{}", text.trim_end())
-            }
-            Self::DiskFull { doing, folder } => {
-                write!(f, "cannot {doing}: no space left on device in {}", folder.display())
-            }
-            Self::Unparsable { line } => {
-                write!(f, "apt printed a line that is not understood: {line}")
-            }
-            Self::Process(error) => error.fmt(f),
-            Self::File { path, source } => write!(f, "cannot use {}: {source}", path.display()),
-        }
-    }
-}
-
-impl AptError {
-    /// Whether the other side is to blame, not the request.
-    pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote { .. })
-    }
-
-    /// What the user can do.
-    pub fn help(&self) -> Option<String> {
-        Some(match self {
-            Self::NoApt => {
-                "packages come through apt: run this on Debian or Ubuntu, or in a container of one"
-                    .to_owned()
-            }
-            Self::Offline { .. } => "run once without `--offline`".to_owned(),
-            Self::NoSuchPackage { name, architecture } => format!(
-                "check the name with `apt-cache policy {name}`, and that apt's sources list \
-                 {architecture}"
-            ),
-            Self::NoSuchVersion { .. } => {
-                "remove images.lock to pin what the archive has now".to_owned()
-            }
-            Self::WrongHash { package, .. } => format!(
-                "the file was damaged on its way, images.lock was edited, or the archive changed \
-                 a published version; compare with `apt-cache show {}={}`",
-                package.name, package.version
-            ),
-            Self::Remote { .. } => "check the network, proxies and the mirrors in apt's \
-                 configuration; what is downloaded already serves with `--offline`"
-                .to_owned(),
-            Self::DiskFull { .. } => NO_SPACE_HELP.to_owned(),
-            _ => return None,
-        })
-    }
-}
-
-impl std::error::Error for AptError {}
-
-impl From<ProcessError> for AptError {
-    fn from(error: ProcessError) -> Self {
-        Self::Process(error)
-    }
+/// What an update of the lists of an architecture came to.
+#[derive(Clone, Debug)]
+enum Lists {
+    Ready,
+    /// No source has any.
+    None,
+    /// apt's words.
+    Refused(String),
 }
 
 impl Apt {
@@ -188,18 +64,20 @@ impl Apt {
         Self {
             state,
             apt_get: environment.find_program("apt-get"),
+            apt_config: environment.find_program("apt-config"),
+            sources: OnceLock::new(),
             environment: variables,
             offline,
             updated: Mutex::default(),
         }
     }
 
-    /// Resolves a request to pinned packages. `refreshing` is told before the package
-    /// lists are downloaded, and their size in bytes afterwards.
+    /// Resolves a request to pinned packages. `tell` hears of package lists that are
+    /// downloaded, and of sources that have none.
     pub fn resolve(
         &self,
         request: &PackageRequest,
-        refreshing: &mut dyn FnMut(&Path, Option<u64>),
+        tell: &mut dyn FnMut(Event),
     ) -> Result<PackageSet, AptError> {
         let architecture = &request.architecture;
         if self.offline {
@@ -208,8 +86,8 @@ impl Apt {
             return Err(AptError::Offline { what });
         }
         let _alone = self.lock(architecture)?;
-        self.update(architecture, refreshing)?;
-        let status = self.folder(architecture).join("provided");
+        self.update(architecture, tell)?;
+        let status = self.folder(architecture)?.join("provided");
         let stanzas: String =
             request.provided.iter().map(|name| provided_stanza(name, architecture)).collect();
         write(&status, &stanzas)?;
@@ -247,7 +125,7 @@ impl Apt {
             return Err(AptError::Offline { what });
         }
         let _alone = self.lock(architecture)?;
-        self.update(architecture, &mut |_, _| ())?;
+        self.update(architecture, &mut drop)?;
         let size_bytes = packages.iter().map(|package| package.size_bytes).sum();
         check_room(destination, size_bytes, "download packages")?;
         let names = packages.iter().map(|package| {
@@ -291,14 +169,39 @@ impl Apt {
             .collect()
     }
 
-    fn folder(&self, architecture: &str) -> PathBuf {
-        self.state.join(architecture)
+    fn folder(&self, architecture: &str) -> Result<PathBuf, AptError> {
+        let sources = match self.sources.get() {
+            Some(sources) => sources,
+            None => {
+                let digest = self.digest_of_sources()?;
+                self.sources.get_or_init(|| digest.hex()[..12].to_owned())
+            }
+        };
+        Ok(self.state.join(format!("{architecture}-{sources}")))
+    }
+
+    fn digest_of_sources(&self) -> Result<Digest, AptError> {
+        let program = self.apt_config.as_ref().ok_or(AptError::NoApt)?;
+        let mut process = Process::new(program).args([
+            "shell",
+            "LIST",
+            "Dir::Etc::sourcelist/f",
+            "PARTS",
+            "Dir::Etc::sourceparts/d",
+        ]);
+        process.environment = self.environment.clone();
+        let output = process.output()?;
+        if !output.success() {
+            let doing = "say where its sources are".to_owned();
+            return Err(AptError::Apt { doing, text: output.text() });
+        }
+        Ok(digest_of_sources(&source_files(&String::from_utf8_lossy(&output.stdout))))
     }
 
     /// Waits until no other process uses the state of this architecture: apt's own locks
     /// are off, because they would want root. The lock dies with its process.
     fn lock(&self, architecture: &str) -> Result<fs::File, AptError> {
-        let folder = self.folder(architecture);
+        let folder = self.folder(architecture)?;
         let path = folder.join("lock");
         fs::create_dir_all(&folder)
             .and_then(|()| fs::File::create(&path))
@@ -309,7 +212,7 @@ impl Apt {
     /// An `apt-get` that knows one architecture and none of the machine's own state.
     fn apt(&self, architecture: &str) -> Result<Process, AptError> {
         let program = self.apt_get.as_ref().ok_or(AptError::NoApt)?;
-        let folder = self.folder(architecture);
+        let folder = self.folder(architecture)?;
         let options = [
             format!("Dir::State={}", folder.join("state").display()),
             format!("Dir::State::status={}", folder.join("status").display()),
@@ -330,17 +233,32 @@ impl Apt {
         Ok(options.into_iter().fold(process, |process, option| process.arg("-o").arg(option)))
     }
 
-    /// Downloads the package lists of an architecture unless they are fresh.
-    fn update(
+    /// Sees to it that the package lists of an architecture are there and fresh. What came
+    /// of it is remembered: apt is not asked again for what it refused.
+    fn update(&self, architecture: &str, tell: &mut dyn FnMut(Event)) -> Result<(), AptError> {
+        let mut updated = self.updated.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lists = match updated.get(architecture) {
+            Some(lists) => lists.clone(),
+            None => {
+                let lists = self.download_lists(architecture, tell)?;
+                updated.insert(architecture.to_owned(), lists.clone());
+                lists
+            }
+        };
+        let architecture = architecture.to_owned();
+        match lists {
+            Lists::Ready => Ok(()),
+            Lists::None => Err(AptError::NoArchitecture { architecture }),
+            Lists::Refused(text) => Err(AptError::Lists { architecture, text }),
+        }
+    }
+
+    fn download_lists(
         &self,
         architecture: &str,
-        refreshing: &mut dyn FnMut(&Path, Option<u64>),
-    ) -> Result<(), AptError> {
-        let mut updated = self.updated.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if updated.contains(architecture) {
-            return Ok(());
-        }
-        let folder = self.folder(architecture);
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Lists, AptError> {
+        let folder = self.folder(architecture)?;
         for name in ["state/lists/partial", "cache/archives/partial", "log"] {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(|source| AptError::File { path, source })?;
@@ -354,31 +272,42 @@ impl Apt {
             let lists = folder.join("state/lists");
             let doing = format!("download the package lists for {architecture}");
             check_room(&folder, LISTS_BYTES, &doing)?;
-            refreshing(&lists, None);
+            let what = format!("the package lists for {architecture}");
+            let to = lists.display().to_string();
+            tell(Event::Download { what: what.clone(), size_bytes: None, to });
+            // Not quieter: which sources lack the architecture is only said then.
             let output = self
                 .apt(architecture)?
-                .args([
-                    "-q",
-                    "-o",
-                    "APT::Update::Error-Mode=any",
-                    "-o",
-                    "Acquire::Retries=3",
-                    "update",
-                ])
+                .args(["-o", "quiet=0", "-o", "APT::Update::Error-Mode=any"])
+                .args(["-o", "Acquire::Retries=3", "update"])
                 .output()?;
             if !output.success() {
-                return Err(remote(doing, &output, &folder));
+                return match remote(doing, &output, &folder) {
+                    AptError::Remote { text, .. } => Ok(Lists::Refused(text)),
+                    error => Err(error),
+                };
             }
             let sizes = fs::read_dir(&lists).into_iter().flatten().flatten();
             let sizes = sizes.filter_map(|entry| entry.metadata().ok());
-            refreshing(
-                &lists,
-                Some(sizes.filter(|file| file.is_file()).map(|file| file.len()).sum()),
-            );
+            let size_bytes = sizes.filter(|file| file.is_file()).map(|file| file.len()).sum();
+            tell(Event::Downloaded { what, size_bytes });
+            for text in sources_without(&output.text(), architecture) {
+                tell(Event::Note { text });
+            }
             write(&stamp, "")?;
         }
-        updated.insert(architecture.to_owned());
-        Ok(())
+        // Only targets whose file is there are listed.
+        let output = self
+            .apt(architecture)?
+            .args(["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"])
+            .arg(format!("Architecture: {architecture}"))
+            .output()?;
+        if !output.success() {
+            let doing = format!("say which lists it has for {architecture}");
+            return Err(AptError::Apt { doing, text: problems(&output.text()) });
+        }
+        let none = String::from_utf8_lossy(&output.stdout).trim().is_empty();
+        Ok(if none { Lists::None } else { Lists::Ready })
     }
 }
 
@@ -442,7 +371,7 @@ fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
         Some(name) => AptError::NoSuchPackage { name, architecture: request.architecture.clone() },
         None => AptError::Apt {
             doing: format!("{doing} for {} ({})", request.architecture, request.packages.join(" ")),
-            text: problems(output),
+            text: problems(&output.text()),
         },
     }
 }
@@ -464,25 +393,11 @@ fn check_room(folder: &Path, size_bytes: u64, doing: &str) -> Result<(), AptErro
 
 /// A download that failed: by the archive's fault unless the disk is full.
 fn remote(doing: String, output: &Output, folder: &Path) -> AptError {
-    let text = problems(output);
+    let text = problems(&output.text());
     if text.contains("No space left on device") || text.contains("enough free space") {
         return AptError::DiskFull { doing, folder: folder.to_owned() };
     }
     AptError::Remote { doing, text }
-}
-
-/// What of apt's output a person needs: its errors, else its warnings, else everything.
-fn problems(output: &Output) -> String {
-    let text = output.text();
-    let starting = |start: &[&str]| -> Vec<&str> {
-        text.lines().filter(|line| start.iter().any(|start| line.starts_with(start))).collect()
-    };
-    let (errors, warnings) = (starting(&["E:"]), starting(&["W:", "Err:"]));
-    match (errors.is_empty(), warnings.is_empty()) {
-        (false, _) => errors.join("\n"),
-        (true, false) => warnings.join("\n"),
-        (true, true) => text,
-    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), AptError> {
