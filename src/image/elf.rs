@@ -12,6 +12,8 @@ pub struct ElfFacts {
     pub class: u8,
     /// Whether the least significant byte comes first.
     pub little_endian: bool,
+    /// `e_flags`, whose meaning is the machine's; 0 where the header is cut short.
+    pub flags: u32,
     /// Contents of `.interp`, the dynamic loader.
     pub interpreter: Option<String>,
 }
@@ -27,11 +29,17 @@ pub fn facts(bytes: &[u8]) -> Option<ElfFacts> {
     let machine = [*bytes.get(18)?, *bytes.get(19)?];
     let machine =
         if little_endian { u16::from_le_bytes(machine) } else { u16::from_be_bytes(machine) };
+    // After three addresses, whose size is the class's.
+    let at = if class == 1 { 36 } else { 48 };
+    let flags = bytes.get(at..at + 4).and_then(|flags| flags.try_into().ok()).map_or(0, |flags| {
+        if little_endian { u32::from_le_bytes(flags) } else { u32::from_be_bytes(flags) }
+    });
     let interpreter = match class {
         1 => interpreter::<object::elf::FileHeader32<object::Endianness>>(bytes),
         _ => interpreter::<object::elf::FileHeader64<object::Endianness>>(bytes),
     };
-    Some(ElfFacts { machine, class: if class == 1 { 32 } else { 64 }, little_endian, interpreter })
+    let class = if class == 1 { 32 } else { 64 };
+    Some(ElfFacts { machine, class, little_endian, flags, interpreter })
 }
 
 fn interpreter<H: FileHeader<Endian = object::Endianness>>(bytes: &[u8]) -> Option<String> {
@@ -59,5 +67,18 @@ mod tests {
             let _ = super::facts(&bytes[..length]);
         }
         assert_eq!(super::facts(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn flags_stand_where_the_class_says() {
+        let check = |class: u8, data: u8, at: usize, flags: [u8; 4]| {
+            let mut header = vec![0; 64];
+            header[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, data]);
+            header[at..at + 4].copy_from_slice(&flags);
+            facts(&header).unwrap().flags
+        };
+        assert_eq!(check(1, 1, 0x24, [0x00, 0x04, 0x00, 0x05]), 0x0500_0400);
+        assert_eq!(check(2, 1, 0x30, [0x02, 0, 0, 0]), 2);
+        assert_eq!(check(2, 2, 0x30, [0, 0, 0, 0x02]), 2);
     }
 }

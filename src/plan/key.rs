@@ -21,8 +21,14 @@ use super::Unit;
 use crate::model::action::Action;
 use crate::model::{Configuration, Digest};
 
-/// Raised when an action of the same text gives other bytes than before.
-const ACTIONS_VERSION: u32 = 1;
+/// Raised for a kind of action when the same text gives other bytes than before.
+const fn version(action: &Action) -> u32 {
+    match action {
+        // The summary beside a layer holds the flags of ELF files.
+        Action::PackLayer(_) => 2,
+        _ => 1,
+    }
+}
 
 #[derive(Serialize)]
 struct Key<'a> {
@@ -35,7 +41,7 @@ struct Key<'a> {
 /// The key of `unit` whose needs gave `outputs`.
 pub fn key(unit: &Unit, outputs: &[Digest]) -> Digest {
     let key = Key {
-        version: ACTIONS_VERSION,
+        version: version(&unit.action),
         action: &unit.action,
         configuration: &unit.configuration,
         needs: outputs,

@@ -51,6 +51,20 @@ pub struct Elf {
     pub class: u8,
     /// `EI_DATA`.
     pub endianness: Endianness,
+    /// How floating-point arguments are passed, for people and for `float_abi_flags`.
+    pub float_abi: String,
+    /// What `e_flags` say of it, by name, where the machine's supplement defines that.
+    #[serde(default)]
+    pub float_abi_flags: BTreeMap<String, u32>,
+}
+
+impl Elf {
+    /// The float ABI that a file with these `e_flags` claims, if it claims one.
+    pub fn claimed_float_abi(&self, flags: u32) -> Option<&str> {
+        let mask = self.float_abi_flags.values().fold(0, |mask, value| mask | value);
+        let claim = self.float_abi_flags.iter().find(|(_, value)| **value == flags & mask);
+        claim.map(|(name, _)| name.as_str())
+    }
 }
 
 /// Byte order.
@@ -120,9 +134,26 @@ mod tests {
         for description in all() {
             assert!(description.dynamic_loader.starts_with("/lib"), "{description:?}");
             assert!(matches!(description.elf.class, 32 | 64), "{description:?}");
+            let elf = &description.elf;
+            let flags = &elf.float_abi_flags;
+            assert!(flags.is_empty() || flags.contains_key(&elf.float_abi), "{description:?}");
             assert_eq!(by_triple(&description.triple), Some(description));
             assert_eq!(by_platform(&description.platform), Some(description));
         }
         assert!(host().is_some());
+    }
+
+    #[test]
+    fn float_abis_are_read_from_flags() {
+        let check =
+            |triple: &str, flags: u32| by_triple(triple).unwrap().elf.claimed_float_abi(flags);
+        let arm = "armv7-unknown-linux-gnueabihf";
+        assert_eq!(check(arm, 0x0500_0400), Some("hard"));
+        assert_eq!(check(arm, 0x0500_0200), Some("soft"));
+        assert_eq!(check(arm, 0x0500_0000), None);
+        let risc_v = "riscv64gc-unknown-linux-gnu";
+        assert_eq!(check(risc_v, 0x5), Some("double"));
+        assert_eq!(check(risc_v, 0x1), Some("soft"));
+        assert_eq!(check("x86_64-unknown-linux-gnu", 0x400), None);
     }
 }
