@@ -1,8 +1,10 @@
 //! What the tests share: projects copied to folders of their own, the program, servers.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -16,6 +18,14 @@ pub fn copy(project: &str, to: &Path) -> PathBuf {
     let _ = fs::remove_dir_all(place.join("target"));
     let _ = fs::remove_file(place.join("images.lock"));
     place
+}
+
+/// Gives a copied project other platforms.
+pub fn set_platforms(project: &Path, platforms: &[&str]) {
+    let file = project.join("images.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let line = text.lines().find(|line| line.starts_with("platforms = ")).unwrap();
+    fs::write(&file, text.replace(line, &format!("platforms = {platforms:?}"))).unwrap();
 }
 
 pub fn xstitch(project: &Path) -> Command {
@@ -58,6 +68,47 @@ impl Drop for Server {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A registry on the loopback interface, and its `host:port`.
+pub fn registry(folder: &Path) -> (Server, String) {
+    let port = free_port();
+    let (config, storage) = (folder.join("registry.yml"), folder.join("registry"));
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http: {{addr: 127.0.0.1:{port}}}\n",
+        storage.display()
+    );
+    fs::write(&config, text).unwrap();
+    let mut server = Command::new("docker-registry");
+    server.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+    let server = Server(server.spawn().unwrap());
+    let up = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    assert!(up, "the registry does not start");
+    (server, format!("127.0.0.1:{port}"))
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Copies an image of a layout to a registry, every platform.
+pub fn publish(layout: &Path, name: &str, registry: &str) {
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["copy", "--all", "--dest-tls-verify=false"]);
+    skopeo.arg(format!("oci:{}:{name}", layout.display()));
+    succeed(skopeo.arg(format!("docker://{registry}/{name}")));
+}
+
+/// Runs to a successful end.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", text(&output));
+    output
 }
 
 /// A `PATH` on which rustup can add no target, so that the distribution's Rust has to serve.

@@ -8,7 +8,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests start programs")]
 #![allow(clippy::disallowed_macros, reason = "a skipped test says so")]
 
+mod agency;
 mod errors;
 mod fixture;
+mod layout;
+mod service;
 mod small;
+mod targets;
 mod torture;

@@ -1,9 +1,10 @@
 //! The road on a project of one C program: built again, changed and changed back, run.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::fixture::{Server, build, copy, has, text, xstitch};
+use crate::fixture::{build, copy, has, publish, registry, succeed, text, xstitch};
+use crate::service::Root;
 
 #[test]
 fn integration_a_second_build_starts_nothing() {
@@ -64,65 +65,14 @@ fn system_images_run_and_travel() {
     let folder = tempfile::tempdir().unwrap();
     let project = copy("tests/projects/small", folder.path());
     build(&mut xstitch(&project), &project);
-    let layout = project.join("target/images");
-    let image = format!("oci:{}:hello:0.1.0", layout.display());
-
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = folder.path().join("registry.yml");
-    let storage = folder.path().join("registry");
-    fs::write(
-        &config,
-        format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            storage.display()
-        ),
-    )
-    .unwrap();
-    let mut server = Command::new("docker-registry");
-    server.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-    let _registry = Server(server.spawn().unwrap());
-    let target = format!("docker://127.0.0.1:{port}/hello:0.1.0");
-    let copied = (0..50).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        let copy = Command::new("skopeo")
-            .args(["copy", "--all", "--dest-tls-verify=false", &image, &target])
-            .output()
-            .unwrap();
-        copy.status.success()
-    });
-    assert!(copied, "skopeo could not copy to the registry");
-
-    for (architecture, emulator) in [("amd64", None), ("arm64", Some("qemu-aarch64-static"))] {
-        let single = folder.path().join(architecture);
-        let from = Command::new("skopeo")
-            .args(["--override-arch", architecture, "copy", "--src-tls-verify=false", &target])
-            .arg(format!("oci:{}:x", single.display()))
-            .output()
-            .unwrap();
-        assert!(from.status.success(), "{}", text(&from));
-        let bundle = folder.path().join(format!("bundle-{architecture}"));
-        let unpacked = Command::new("umoci")
-            .args(["raw", "unpack", "--rootless", "--image"])
-            .arg(format!("{}:x", single.display()))
-            .arg(&bundle)
-            .output()
-            .unwrap();
-        assert!(unpacked.status.success(), "{}", text(&unpacked));
-        let program = bundle.join("usr/local/bin/hello");
-        let loader = match emulator {
-            None => {
-                let mut command = Command::new(bundle.join("usr/lib64/ld-linux-x86-64.so.2"));
-                command.arg("--library-path").arg(bundle.join("usr/lib/x86_64-linux-gnu"));
-                command
-            }
-            Some(emulator) => {
-                let mut command = Command::new(emulator);
-                command.arg("-L").arg(&bundle);
-                command
-            }
-        };
-        let output = { loader }.arg(&program).arg("--version").output().unwrap();
-        assert!(output.status.success(), "{architecture}: {}", text(&output));
-        assert!(text(&output).contains("0.1.0"), "{}", text(&output));
+    let (_registry, registry) = registry(folder.path());
+    publish(&project.join("target/images"), "hello:0.1.0", &registry);
+    let source = format!("docker://{registry}/hello:0.1.0");
+    for (platform, emulator) in
+        [("linux/amd64", None), ("linux/arm64", Some("qemu-aarch64-static"))]
+    {
+        let root = Root::unpack(&source, platform, emulator, folder.path());
+        let output = succeed(root.command(root.entrypoint()).arg("--version"));
+        assert!(text(&output).contains("0.1.0"), "{platform}: {}", text(&output));
     }
 }
