@@ -7,11 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{
-    build, cache, copy, has, publish, registry, repository, succeed, text, xstitch,
-};
+use crate::fixture::{build, cache, copy, publish, registry, repository, succeed, text, xstitch};
 use crate::layout::{Image, Layout, sha256};
 use crate::service::{Root, Service};
+use crate::tools::{has, tool};
 
 const SERVICES: [&str; 3] = ["agent", "auth", "vault"];
 const PLATFORMS: [(&str, Option<&str>); 2] =
@@ -127,13 +126,13 @@ fn check_sharing(service: &str, amd64: &Image, arm64: &Image) {
 fn check_published(layout: &Path, name: &str, registry: &str, crane: Option<&Path>) {
     let descriptor = Layout::open(layout).images().remove(name).unwrap();
     let place = format!("oci:{}:{name}", layout.display());
-    let inspected = succeed(Command::new("skopeo").args(["inspect", &place]));
+    let inspected = succeed(tool("skopeo").args(["inspect", &place]));
     let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
     assert_eq!(inspected["Digest"], descriptor["digest"]);
     assert_eq!(inspected["Os"], "linux");
     publish(layout, name, registry);
     let raw = succeed(
-        Command::new("skopeo")
+        tool("skopeo")
             .args(["inspect", "--raw", "--tls-verify=false"])
             .arg(format!("docker://{registry}/{name}")),
     );

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::tools::tool;
+
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -49,17 +51,6 @@ pub fn build(command: &mut Command, project: &Path) -> String {
     fs::read_to_string(project.join("target/images/index.json")).unwrap()
 }
 
-/// Whether the tool is there; under `CI` it has to be.
-pub fn has(tool: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
-    let found = found.status.success();
-    assert!(found || std::env::var_os("CI").is_none(), "CI has to install {tool}");
-    if !found {
-        eprintln!("SKIPPED: there is no {tool}");
-    }
-    found
-}
-
 /// A process that is ended when the test is.
 pub struct Server(pub Child);
 
@@ -80,7 +71,7 @@ pub fn registry(folder: &Path) -> (Server, String) {
         storage.display()
     );
     fs::write(&config, text).unwrap();
-    let mut server = Command::new("docker-registry");
+    let mut server = tool("docker-registry");
     server.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
     let server = Server(server.spawn().unwrap());
     let up = (0..100).any(|_| {
@@ -98,7 +89,7 @@ pub fn free_port() -> u16 {
 
 /// Copies an image of a layout to a registry, every platform.
 pub fn publish(layout: &Path, name: &str, registry: &str) {
-    let mut skopeo = Command::new("skopeo");
+    let mut skopeo = tool("skopeo");
     skopeo.args(["copy", "--all", "--dest-tls-verify=false"]);
     skopeo.arg(format!("oci:{}:{name}", layout.display()));
     succeed(skopeo.arg(format!("docker://{registry}/{name}")));

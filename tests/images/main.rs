@@ -15,4 +15,5 @@ mod layout;
 mod service;
 mod small;
 mod targets;
+mod tools;
 mod torture;

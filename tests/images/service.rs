@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fixture::{free_port, succeed};
+use crate::tools::{self, tool};
 
 /// Emulation on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +31,7 @@ impl Root {
             format!("{}-{}", source.rsplit('/').next().unwrap(), platform).replace([':', '/'], "-");
         let layout = place.join(format!("{slug}-layout"));
         let mut parts = platform.split('/').skip(1);
-        let mut skopeo = Command::new("skopeo");
+        let mut skopeo = tool("skopeo");
         skopeo.args(["--override-os", "linux", "--override-arch", parts.next().unwrap()]);
         if let Some(variant) = parts.next() {
             skopeo.args(["--override-variant", variant]);
@@ -38,18 +39,14 @@ impl Root {
         skopeo.args(["copy", "--src-tls-verify=false", source]);
         succeed(skopeo.arg(format!("oci:{}:x", layout.display())));
         let config = succeed(
-            Command::new("skopeo")
-                .args(["inspect", "--config"])
-                .arg(format!("oci:{}:x", layout.display())),
+            tool("skopeo").args(["inspect", "--config"]).arg(format!("oci:{}:x", layout.display())),
         );
         let folder = place.join(&slug);
-        let mut umoci = Command::new("umoci");
+        let mut umoci = tool("umoci");
         umoci.args(["raw", "unpack", "--rootless", "--image"]);
         succeed(umoci.arg(format!("{}:x", layout.display())).arg(&folder));
         if let Some(emulator) = emulator {
-            let found = succeed(Command::new("sh").args(["-c", &format!("command -v {emulator}")]));
-            let found = String::from_utf8(found.stdout).unwrap();
-            fs::copy(found.trim(), folder.join(emulator)).unwrap();
+            fs::copy(tools::path(emulator), folder.join(emulator)).unwrap();
         }
         let config = serde_json::from_slice(&config.stdout).unwrap();
         Self { folder, config, emulator: emulator.map(str::to_owned) }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::fixture::{build, copy, has, publish, registry, succeed, text, xstitch};
+use crate::fixture::{build, copy, publish, registry, succeed, text, xstitch};
 use crate::service::Root;
+use crate::tools::has;
 
 #[test]
 fn integration_a_second_build_starts_nothing() {

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::fixture::{
-    cache, copy, has, path_without_targets, publish, registry, set_platforms, succeed, text,
+    cache, copy, path_without_targets, publish, registry, set_platforms, succeed, text,
 };
 use crate::layout::Layout;
 use crate::service::Root;
+use crate::tools::has;
 
 /// A cgo and a C++ program; a Rust one would need a standard library for the target.
 const WITHOUT_RUST: &str = r#"

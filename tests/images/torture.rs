@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::fixture::{build, cache, copy, has, path_without_targets, text, xstitch};
+use crate::fixture::{build, cache, copy, path_without_targets, text, xstitch};
+use crate::tools::{self, has};
 
 const PROJECT: &str = "tests/projects/torture";
 
@@ -199,7 +200,7 @@ impl Handler {
         let own = !place.join("qemu-aarch64").exists();
         if own {
             let magic = r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:";
-            let text = format!("{magic}{}:F", which("qemu-aarch64-static").trim());
+            let text = format!("{magic}{}:F", tools::path("qemu-aarch64-static").display());
             fs::write(place.join("register"), text).unwrap();
         }
         assert!(place.join("qemu-aarch64").exists());
