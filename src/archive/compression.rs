@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress, Compression as Level, Crc, FlushCompress};
 
@@ -17,6 +18,8 @@ const GZIP_LEVEL: u32 = 6;
 const GZIP_BLOCK_BYTES: usize = 512 << 10;
 const ZSTD_LEVEL: i32 = 3;
 const ZSTD_BLOCK_BYTES: usize = 4 << 20;
+/// Blocks on their way for each thread: one in its hands, one that it finds when it is done.
+const BLOCKS_PER_THREAD: usize = 2;
 /// No time, no name, unknown operating system (RFC 1952, 2.3.1).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -61,25 +64,37 @@ pub fn decoder<'a>(extension: &str, reader: impl Read + 'a) -> io::Result<Box<dy
     })
 }
 
+/// A block, and where its compressed form goes.
+type Job = (Vec<u8>, SyncSender<io::Result<Vec<u8>>>);
+
 /// Compresses what is written to it, in parallel, in order.
 pub struct Encoder<W: Write> {
     writer: W,
     compression: Compression,
     threads: usize,
+    started_threads: usize,
     block: Vec<u8>,
+    /// Closed when the encoder is dropped, which ends the threads.
+    queue: Sender<Job>,
+    jobs: Arc<Mutex<Receiver<Job>>>,
     pending: VecDeque<Receiver<io::Result<Vec<u8>>>>,
     crc: Crc,
     started: bool,
 }
 
 impl<W: Write> Encoder<W> {
-    /// An encoder that uses up to `threads` threads and keeps at most that many blocks.
+    /// An encoder that uses up to `threads` threads beside the caller's, and keeps at most
+    /// three blocks for each.
     pub fn new(writer: W, compression: Compression, threads: usize) -> Self {
+        let (queue, jobs) = channel();
         Self {
             writer,
             compression,
             threads: threads.max(1),
+            started_threads: 0,
             block: Vec::new(),
+            queue,
+            jobs: Arc::new(Mutex::new(jobs)),
             pending: VecDeque::new(),
             crc: Crc::new(),
             started: false,
@@ -93,25 +108,27 @@ impl<W: Write> Encoder<W> {
         }
     }
 
-    /// Hands the present block to a thread; writes out the oldest if there are enough.
+    /// Hands the present block to the threads; writes out the oldest if there are enough.
     fn submit(&mut self) -> io::Result<()> {
         let block = std::mem::take(&mut self.block);
         if !self.started && self.compression == Compression::Gzip {
             self.writer.write_all(&GZIP_HEADER)?;
         }
         self.started = true;
-        if self.pending.len() >= self.threads {
+        if self.pending.len() >= self.threads * BLOCKS_PER_THREAD {
             self.write_oldest()?;
         }
-        let compression = self.compression;
+        if self.started_threads < self.threads && self.started_threads <= self.pending.len() {
+            let (compression, jobs) = (self.compression, Arc::clone(&self.jobs));
+            std::thread::Builder::new()
+                .name("compress".into())
+                .spawn(move || work(compression, &jobs))?;
+            self.started_threads += 1;
+        }
         let (sender, receiver) = sync_channel(1);
-        std::thread::Builder::new().name("compress".into()).spawn(move || {
-            let compressed = match compression {
-                Compression::Gzip => deflate(&block),
-                Compression::Zstd => zstd::bulk::compress(&block, ZSTD_LEVEL),
-            };
-            let _ = sender.send(compressed);
-        })?;
+        self.queue
+            .send((block, sender))
+            .map_err(|_| io::Error::other("the compression threads ended early"))?;
         self.pending.push_back(receiver);
         Ok(())
     }
@@ -147,6 +164,9 @@ impl<W: Write> Encoder<W> {
 
 impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.is_empty() {
+            self.block.reserve_exact(self.block_bytes());
+        }
         let room = self.block_bytes() - self.block.len();
         let taken = &bytes[..bytes.len().min(room)];
         self.block.extend_from_slice(taken);
@@ -161,6 +181,19 @@ impl<W: Write> Write for Encoder<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A thread's life: compresses one block after the other until there are no more.
+fn work(compression: Compression, jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((block, sender)) = job else { return };
+        let compressed = match compression {
+            Compression::Gzip => deflate(&block),
+            Compression::Zstd => zstd::bulk::compress(&block, ZSTD_LEVEL),
+        };
+        let _ = sender.send(compressed);
     }
 }
 
