@@ -15,7 +15,7 @@ use crate::image::root;
 use crate::image::summary::{LayerSummary, summarise};
 use crate::model::Platform;
 use crate::model::action::{LayerAction, LayerContent, ManifestAction};
-use crate::store::Record;
+use crate::store::{Record, copy_file};
 use crate::toolchain::description::by_platform;
 
 /// Names of the files in the output of a layer unit.
@@ -69,17 +69,21 @@ pub fn layer(
         }
         LayerContent::Files { files: entries } => {
             let mut files = Filesystem::default();
-            for entry in entries {
+            // Copies, so that what is packed is what was checked.
+            let copies = out.with_extension("files");
+            fs::create_dir(&copies).map_err(text)?;
+            for (index, entry) in entries.iter().enumerate() {
                 let path = engine.project.join(&entry.from);
-                let bytes = fs::read(&path)
-                    .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                if crate::model::Digest::of(&bytes) != entry.digest {
+                let copy = copies.join(index.to_string());
+                let digest = copy_file(&path, &copy)
+                    .map_err(|error| format!("cannot copy {}: {error}", path.display()))?;
+                if digest != entry.digest {
                     return Err(format!(
                         "{} changed while the build ran; run it again",
                         entry.from
                     ));
                 }
-                files.add_bytes(entry.to.trim_start_matches('/'), bytes, entry.mode);
+                files.add_file(entry.to.trim_start_matches('/'), copy, entry.mode);
             }
             files
         }

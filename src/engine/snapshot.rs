@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use crate::model::Digest;
 use crate::plan::facts::Listing;
+use crate::store::copy_file;
 
 /// A listing and where its copy goes.
 pub struct Snapshot {
@@ -59,17 +60,15 @@ fn synchronise(listing: &Listing, name: &str, folder: &Path) -> io::Result<()> {
         if known.get(path) == Some(file) && place.is_file() {
             continue;
         }
-        let bytes = fs::read(listing.root.join(&path[prefix.len()..]))?;
-        if Digest::of(&bytes) != file.0 {
-            return Err(io::Error::other(format!(
-                "{path} changed while the build started; run it again"
-            )));
-        }
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent)?;
         }
         let _ = fs::remove_file(&place);
-        fs::write(&place, bytes)?;
+        if copy_file(&listing.root.join(&path[prefix.len()..]), &place)? != file.0 {
+            return Err(io::Error::other(format!(
+                "{path} changed while the build started; run it again"
+            )));
+        }
         let mode = if file.1 { 0o755 } else { 0o644 };
         fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
     }

@@ -1,7 +1,7 @@
 //! Trees on disk: described, normalised, moved into the store.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -70,6 +70,24 @@ pub fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
     let mut reader = io::BufReader::with_capacity(1 << 18, fs::File::open(path)?);
     io::copy(&mut reader, &mut hasher)?;
     Ok(hasher.finish())
+}
+
+/// Copies the bytes of `from` to the new file `to`, and returns the digest of what was
+/// copied. Memory does not grow with the file.
+pub fn copy_file(from: &Path, to: &Path) -> io::Result<Digest> {
+    let (mut reader, mut writer) = (fs::File::open(from)?, fs::File::create_new(to)?);
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let length = match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish().0),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(&buffer[..length]);
+        writer.write_all(&buffer[..length])?;
+    }
 }
 
 /// Removes a folder that may hold folders without write permission.
