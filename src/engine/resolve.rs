@@ -130,7 +130,7 @@ impl Resolver<'_> {
         }
         let mut c_flags = BTreeMap::new();
         for target in &targets {
-            match compiler::flags(Path::new("clang"), &target.triple, &host.triple) {
+            match compiler::flags(&target.triple, &host.triple) {
                 Ok(flags) => drop(c_flags.insert(target.triple.clone(), flags)),
                 Err(error) => self.problem("no-compiler", &error),
             }

@@ -62,6 +62,11 @@ fn version_key(version: &str) -> (Vec<u64>, u64) {
 /// The machine's Go, if there is one: version and `GOROOT`.
 pub fn of_machine(environment: &Environment) -> Option<GoChoice> {
     let program = environment.find_program("go")?;
+    if environment.get("GOROOT").is_none()
+        && let Some(choice) = installed(&program)
+    {
+        return Some(choice);
+    }
     let mut process = Process::new(program).args(["env", "GOVERSION", "GOROOT"]);
     process.environment = environment.pick(&["PATH", "HOME", "GOROOT"]);
     let output = process.env("GOTOOLCHAIN", "local").output().ok().filter(|o| o.success())?;
@@ -69,6 +74,17 @@ pub fn of_machine(environment: &Environment) -> Option<GoChoice> {
     let mut lines = text.lines();
     let version = lines.next()?.strip_prefix("go")?.split_whitespace().next()?.to_owned();
     Some(GoChoice { provider: "machine".into(), version, root: PathBuf::from(lines.next()?) })
+}
+
+/// The Go whose own `bin` holds `program`, read from its files: a build with nothing to do
+/// starts no compiler. A shim that chooses a Go is asked instead.
+fn installed(program: &Path) -> Option<GoChoice> {
+    let program = std::fs::canonicalize(program).ok()?;
+    let root = program.parent()?.parent()?.to_owned();
+    let own = program == root.join("bin/go") && root.join("src/runtime").is_dir();
+    let text = std::fs::read_to_string(root.join("VERSION")).ok().filter(|_| own)?;
+    let version = text.split_whitespace().next()?.strip_prefix("go")?.to_owned();
+    Some(GoChoice { provider: "machine".into(), version, root })
 }
 
 /// The release that is fetched for the version `need`: with three numbers, as releases
@@ -250,6 +266,21 @@ mod tests {
         assert_eq!(release("1.25.3"), "1.25.3");
         assert_eq!(release("1.26rc1"), "1.26rc1");
         assert_eq!(release("1.18"), "1.21.0");
+    }
+
+    #[test]
+    fn an_installed_go_is_known_by_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("bin")).unwrap();
+        std::fs::write(root.join("bin/go"), "").unwrap();
+        std::fs::write(root.join("VERSION"), "go1.26.8\ntime 2026-08-28T16:20:06Z\n").unwrap();
+        assert_eq!(installed(&root.join("bin/go")), None, "it could be anybody's");
+        std::fs::create_dir_all(root.join("src/runtime")).unwrap();
+        let link = root.join("link");
+        std::os::unix::fs::symlink("bin/go", &link).unwrap();
+        let choice = installed(&link).unwrap();
+        assert_eq!((choice.version.as_str(), &choice.root), ("1.26.8", &root));
     }
 
     #[test]

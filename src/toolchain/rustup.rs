@@ -58,11 +58,23 @@ pub fn choose(
             return Err(format!("rustup added no standard library for {triple}"));
         }
     }
+    if let Some(version) = installed_version(&root) {
+        return Ok(RustupChoice { root, version });
+    }
     let mut process = Process::new(&rustc).arg("--version");
     process.environment = environment.for_downloads();
     let output = process.output().map_err(|error| error.to_string())?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(RustupChoice { root, version })
+}
+
+/// What `rustc --version` would print, as rustup wrote it down when it installed the
+/// toolchain: a build with nothing to do starts no compiler. Linked toolchains have none.
+fn installed_version(root: &Path) -> Option<String> {
+    let manifest = root.join("lib/rustlib/multirust-channel-manifest.toml");
+    let text = std::fs::read_to_string(manifest).ok()?;
+    let (_, rest) = text.split_once("\n[pkg.rustc]\nversion = \"")?;
+    Some(format!("rustc {}", rest.split('"').next()?))
 }
 
 #[cfg(test)]
@@ -115,6 +127,17 @@ mod tests {
     fn missing_targets_are_added() {
         let choice = check("mkdir -p ROOT/lib/rustlib/$t/lib").unwrap();
         assert_eq!(choice.version, "rustc 9.9.9");
+    }
+
+    #[test]
+    fn versions_are_those_that_rustup_wrote_down() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(installed_version(root.path()), None);
+        let folder = root.path().join("lib/rustlib");
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = "[pkg.cargo]\nversion = \"1\"\n\n[pkg.rustc]\nversion = \"9.9 (a 2)\"\n\n";
+        std::fs::write(folder.join("multirust-channel-manifest.toml"), text).unwrap();
+        assert_eq!(installed_version(root.path()).as_deref(), Some("rustc 9.9 (a 2)"));
     }
 
     #[test]
