@@ -317,14 +317,8 @@ impl Prepared {
             };
             reports.push(report);
             for tag in self.facts.tags() {
-                let prefix = self
-                    .facts
-                    .project
-                    .registry
-                    .as_ref()
-                    .map_or(String::new(), |registry| format!("{registry}/"));
                 entries.push(Entry {
-                    name: format!("{prefix}{}:{tag}", image.name),
+                    name: self.facts.reference(&image.name, &tag),
                     reference: format!("{}:{tag}", image.name),
                     index: descriptor.clone(),
                 });

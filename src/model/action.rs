@@ -217,7 +217,7 @@ pub struct ManifestAction {
     pub stop_signal: Option<String>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// Name of the base image, whose manifest is then the first need.
+    /// Reference of the base image, whose manifest is then the first need.
     pub base: Option<String>,
     /// `created`, in seconds since 1970.
     pub epoch_secs: u64,

@@ -135,6 +135,14 @@ impl Facts {
     pub fn tags(&self) -> impl Iterator<Item = String> + '_ {
         self.project.tags.iter().map(|tag| tag.replace("{version}", &self.version))
     }
+
+    /// The full reference of an image with a tag: registry, name and tag.
+    pub fn reference(&self, image: &str, tag: &str) -> String {
+        match &self.project.registry {
+            Some(registry) => format!("{registry}/{image}:{tag}"),
+            None => format!("{image}:{tag}"),
+        }
+    }
 }
 
 /// Whether a text can be a tag (distribution specification, "Pulling manifests").

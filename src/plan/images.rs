@@ -141,7 +141,10 @@ impl<'a> Planner<'a> {
                 let (manifest, below) = self.done[&(base.clone(), platform.clone())].clone();
                 needs.push(manifest);
                 layers.extend(below);
-                Some(base.clone())
+                // One that is not published has no reference, only its name.
+                let published = self.facts.project.images[base].publish;
+                let tag = self.facts.tags().next().filter(|_| published);
+                Some(tag.map_or_else(|| base.clone(), |tag| self.facts.reference(base, &tag)))
             }
             Base::Packages { .. } => {
                 layers.extend(self.root(name, platform));
