@@ -12,6 +12,7 @@ mod agency;
 mod errors;
 mod fixture;
 mod layout;
+mod monorepo;
 mod service;
 mod small;
 mod targets;
