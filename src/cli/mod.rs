@@ -14,7 +14,8 @@ use clap::Parser as _;
 use crate::engine::build;
 use crate::engine::report::BuildError;
 use crate::machine::environment::Environment;
-use crate::machine::{process, sandbox};
+use crate::machine::process::{self, Process};
+use crate::machine::sandbox;
 use arguments::{Arguments, Command, Format};
 use printer::Printer;
 
@@ -23,7 +24,8 @@ pub fn main() -> ExitCode {
     run(std::env::args().collect())
 }
 
-/// The `cargo xtask` command line: `cargo xtask images …` is `xstitch …`.
+/// The `cargo xtask` command line: `cargo xtask images …` is `xstitch …`, `cargo xtask
+/// bench …` measures the release program.
 pub fn xtask() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
@@ -31,14 +33,32 @@ pub fn xtask() -> ExitCode {
             arguments.remove(1);
             run(arguments)
         }
+        Some("bench") => bench(arguments.split_off(2)),
         Some(sandbox::STAGE_ONE | "__sandbox-inner") => run(arguments),
         _ => {
             printer::error(
-                "usage: cargo xtask images [build|plan|check] [OPTIONS]\n  `cargo xtask images --help` tells more",
+                "usage: cargo xtask images [build|plan|check] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
             );
             ExitCode::from(2)
         }
     }
+}
+
+/// Runs the benchmark of this checkout.
+fn bench(arguments: Vec<String>) -> ExitCode {
+    let error = match Environment::snapshot() {
+        Ok(environment) => {
+            let cargo = environment.get("CARGO").unwrap_or("cargo").to_owned();
+            let mut process = Process::new(cargo)
+                .args(["bench", "--quiet", "--package", "xstitch", "--bench", "figures", "--"])
+                .args(arguments);
+            process.environment = environment.variables;
+            process.replace().to_string()
+        }
+        Err(error) => format!("cannot see the working folder: {error}"),
+    };
+    printer::error(&error);
+    ExitCode::from(1)
 }
 
 fn run(arguments: Vec<String>) -> ExitCode {

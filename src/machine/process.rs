@@ -136,6 +136,17 @@ impl Process {
         self.run(Some(tokens))
     }
 
+    /// Becomes that process, which keeps standard input and outputs. Returns only if it
+    /// cannot be started.
+    pub fn replace(&self) -> ProcessError {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear().envs(&self.environment);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        ProcessError { program: self.program.clone(), source: command.exec() }
+    }
+
     fn run(&self, tokens: Option<&jobserver::Client>) -> Result<Output, ProcessError> {
         let mut command = Command::new(&self.program);
         command

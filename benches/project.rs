@@ -1,0 +1,118 @@
+//! Projects to build: the example, projects made of large files, and the program itself.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use xstitch::machine::environment::Environment;
+use xstitch::store::Store;
+
+/// A folder that stays between runs and is no part of a checkout.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// The release program, on `project`.
+pub fn xstitch(project: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xstitch"));
+    command.arg("--project").arg(project).args(["--format", "json"]);
+    command
+}
+
+/// A field of the report that the program printed.
+pub fn reported(stdout: &str, field: &str) -> serde_json::Value {
+    let report: serde_json::Value = serde_json::from_str(stdout).unwrap();
+    report[field].clone()
+}
+
+/// A fresh copy of the example, always at the same place, so that it is one project.
+pub fn agency() -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agency");
+    let to = folder("agency");
+    remove(&to);
+    copy(&from, &to);
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, name) = (entry.file_type().unwrap(), entry.file_name());
+        if kind.is_dir() && name != "target" {
+            copy(&entry.path(), &to.join(name));
+        } else if kind.is_file() && name != "images.lock" {
+            fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Removes a folder that may not be there.
+pub fn remove(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            panic!("cannot remove {}: {error}", folder.display())
+        }
+        _ => {}
+    }
+}
+
+/// Writes a project of one image on nothing, with the files given as (source, place).
+pub fn of_files(folder: &Path, compression: &str, files: &[(String, String)]) {
+    let files: Vec<String> = files
+        .iter()
+        .map(|(from, to)| format!("    {{ from = \"{from}\", to = \"{to}\" }},\n"))
+        .collect();
+    let text = format!(
+        "[project]\nname = \"files\"\nplatforms = [\"linux/amd64\"]\nversion = \"1\"\n\
+         compression = \"{compression}\"\n\n[image.files]\nfrom = \"scratch\"\nfiles = [\n{}]\n",
+        files.concat()
+    );
+    fs::write(folder.join("images.toml"), text).unwrap();
+}
+
+/// ELF files of the largest tree in the cache (a compiler, once the example is built), in
+/// the order of their paths, until they are `at_least_bytes`: path in the tree, file, size.
+pub fn elf_files(at_least_bytes: u64) -> Vec<(String, PathBuf, u64)> {
+    let environment = Environment::snapshot().unwrap();
+    let store = Store::open(&environment.cache_folder().unwrap()).unwrap();
+    let trees = fs::read_dir(store.root().join("trees")).unwrap();
+    let trees = trees.map(|entry| {
+        let root = entry.unwrap().path();
+        let mut files = Vec::new();
+        find_elf(&root, &root, &mut files);
+        files
+    });
+    let total = |files: &[(String, PathBuf, u64)]| files.iter().map(|file| file.2).sum::<u64>();
+    let mut files = trees.max_by_key(|files| total(files)).unwrap_or_default();
+    files.sort();
+    // One that would go far beyond is left out.
+    let mut sum = 0;
+    files.retain(|file| {
+        let wanted = sum < at_least_bytes && sum + file.2 < at_least_bytes / 4 * 5;
+        sum += if wanted { file.2 } else { 0 };
+        wanted
+    });
+    assert!(total(&files) >= at_least_bytes, "the cache holds too few ELF files");
+    files
+}
+
+fn find_elf(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf, u64)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let status = fs::symlink_metadata(&path).unwrap();
+        if status.is_dir() {
+            find_elf(root, &path, files);
+        } else if status.is_file() && is_elf(&path) {
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            files.push((name, path, status.len()));
+        }
+    }
+}
+
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+        && &magic == b"\x7fELF"
+}
