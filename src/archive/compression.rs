@@ -20,6 +20,8 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_BLOCK_BYTES: usize = 4 << 20;
 /// Blocks on their way for each thread: one in its hands, one that it finds when it is done.
 const BLOCKS_PER_THREAD: usize = 2;
+/// Each thread has blocks of its own in memory; with so many, reading is the slower part.
+const THREADS_AT_MOST: usize = 8;
 /// No time, no name, unknown operating system (RFC 1952, 2.3.1).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -90,7 +92,7 @@ impl<W: Write> Encoder<W> {
         Self {
             writer,
             compression,
-            threads: threads.max(1),
+            threads: threads.clamp(1, THREADS_AT_MOST),
             started_threads: 0,
             block: Vec::new(),
             queue,
