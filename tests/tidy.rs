@@ -25,8 +25,8 @@ const ROOMS: [&str; 14] = [
     "cli",
 ];
 
-/// Crates with effects or a large surface, and the only file that may import each.
-const DOORS: [(&str, &str); 15] = [
+/// Crates with effects or a large surface, and the only file, or folder, that may import each.
+const DOORS: [(&str, &str); 19] = [
     ("ar", "archive/deb.rs"),
     ("cargo_metadata", "config/discovery.rs"),
     ("cc", "toolchain/compiler.rs"),
@@ -35,10 +35,14 @@ const DOORS: [(&str, &str); 15] = [
     ("globset", "engine/sources.rs"),
     ("ignore", "engine/sources.rs"),
     ("indicatif", "cli/printer.rs"),
+    ("jobserver", "machine/process.rs"),
     ("landlock", "machine/sandbox.rs"),
     ("liblzma", "archive/compression.rs"),
     ("object", "image/elf.rs"),
     ("oci_spec", "image/manifest.rs"),
+    ("rustix", "machine/"),
+    ("sha2", "model/digest.rs"),
+    ("signal_hook", "cli/mod.rs"),
     ("which", "machine/environment.rs"),
     ("zip", "archive/zip.rs"),
     ("zstd", "archive/compression.rs"),
@@ -104,7 +108,8 @@ fn unit_every_dependency_has_one_door() {
             let own_module =
                 ["zip"].contains(&dependency) && text.contains(&format!("archive::{dependency}::"));
             let parser = dependency == "clap" && name == "cli/mod.rs";
-            if used && name != door && !own_module && !parser {
+            let inside = name == door || (door.ends_with('/') && name.starts_with(door));
+            if used && !inside && !own_module && !parser {
                 wrong.push(format!("{name} uses {dependency}, whose door is {door}"));
             }
         }

@@ -15,7 +15,8 @@ use super::snapshot::Snapshot;
 use super::{Engine, pack};
 use crate::config::{self, FILE_NAME, Project};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
-use crate::machine::environment::{Environment, available_cores, now_nanos};
+use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
+use crate::machine::process::JobTokens;
 use crate::machine::sandbox::{self, Tier};
 use crate::model::event::Event;
 use crate::model::{Digest, Finding, Platform};
@@ -125,7 +126,7 @@ pub fn prepare(
     })?;
     let store = Store::open(&cache)?;
     let jobs = request.jobs.unwrap_or_else(available_cores).max(1);
-    let tokens = jobserver::Client::new(jobs)
+    let tokens = JobTokens::new(jobs)
         .map_err(|error| BuildError::Output(format!("cannot make a jobserver: {error}")))?;
     let tier = tier(request.tier, &store, &events)?;
     let lock_file = folder.join(LOCK_NAME);
@@ -220,7 +221,7 @@ fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Ti
     }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let user = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let key = Digest::of(format!("{boot}{user}{}", rustix::process::getuid().as_raw()).as_bytes());
+    let key = Digest::of(format!("{boot}{user}{}", user_id()).as_bytes());
     let memory = store.state("tier").join(key.hex());
     let known = fs::read_to_string(&memory).unwrap_or_default();
     let (name, reason) = known.split_once('\n').unwrap_or_default();

@@ -21,6 +21,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use crate::machine::environment::Environment;
+use crate::machine::process::JobTokens;
 use crate::machine::sandbox::Tier;
 use crate::model::event::Event;
 use crate::source::debian::Apt;
@@ -39,7 +40,7 @@ pub struct Engine {
     /// Cores that all tools together may use.
     pub jobs: usize,
     /// Tokens for the cores; a make jobserver.
-    pub tokens: jobserver::Client,
+    pub tokens: JobTokens,
     /// Whether independent units go on after a failure.
     pub keep_going: bool,
     /// Whether the network may be used.

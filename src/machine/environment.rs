@@ -103,6 +103,11 @@ pub fn settle_umask() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
 }
 
+/// Number of the user that this process runs as.
+pub fn user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// Cores that this process may use.
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

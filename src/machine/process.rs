@@ -11,6 +11,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+/// Tokens for the machine's cores, shared with children that speak the make jobserver's
+/// protocol.
+pub use jobserver::Client as JobTokens;
+
 /// Process groups that run now, and whether more may start.
 static RUNNING: Mutex<Running> = Mutex::new(Running { groups: BTreeSet::new(), stopped: false });
 
@@ -132,7 +136,7 @@ impl Process {
     }
 
     /// Like [`Process::output`], as a client of the jobserver.
-    pub fn output_with_jobs(&self, tokens: &jobserver::Client) -> Result<Output, ProcessError> {
+    pub fn output_with_jobs(&self, tokens: &JobTokens) -> Result<Output, ProcessError> {
         self.run(Some(tokens))
     }
 
@@ -147,7 +151,7 @@ impl Process {
         ProcessError { program: self.program.clone(), source: command.exec() }
     }
 
-    fn run(&self, tokens: Option<&jobserver::Client>) -> Result<Output, ProcessError> {
+    fn run(&self, tokens: Option<&JobTokens>) -> Result<Output, ProcessError> {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -190,7 +194,7 @@ impl Process {
 
 /// Variables that make a process a client of the jobserver, under the names that make and
 /// cargo look for.
-pub fn jobserver_variables(tokens: &jobserver::Client) -> BTreeMap<String, String> {
+pub fn jobserver_variables(tokens: &JobTokens) -> BTreeMap<String, String> {
     let mut command = Command::new("true");
     tokens.configure(&mut command);
     tokens.configure_make(&mut command);

@@ -176,6 +176,31 @@ fn integration_compile_errors_are_whole() {
 }
 
 #[test]
+fn integration_a_file_for_another_machine_is_refused() {
+    let broken = Broken::new();
+    // Compiled for one platform, shipped as a file to both.
+    let layer = |platform: &str| {
+        let mut command = xstitch(&broken.project);
+        command.args(["--platform", platform, "--keep-going"]);
+        command
+    };
+    let program = broken.path("program");
+    fs::copy(env!("CARGO_BIN_EXE_xstitch"), &program).unwrap();
+    broken.add("files = [{ from = \"program\", to = \"/opt/program\" }]\n");
+    let (other, platform) = match std::env::consts::ARCH {
+        "x86_64" => ("linux/arm64", "64-bit x86-64, linux/arm64 needs 64-bit AArch64"),
+        _ => ("linux/amd64", "64-bit AArch64, linux/amd64 needs 64-bit x86-64"),
+    };
+    let said = broken.says(&mut layer(other), 1);
+    assert!(said.starts_with(&format!("error: check hello {other} failed: image hello")), "{said}");
+    let finding = format!("/opt/program in layer `files` is {platform} [elf-wrong-machine]");
+    assert!(said.contains(&finding), "{said}");
+    broken.mend();
+    fs::remove_file(program).unwrap();
+    assert_eq!(build(&mut xstitch(&broken.project), &broken.project), broken.good);
+}
+
+#[test]
 fn integration_a_package_with_a_wrong_hash_is_refused() {
     let broken = Broken::new();
     let lock = fs::read_to_string(broken.path("images.lock")).unwrap();

@@ -35,6 +35,34 @@ fn integration_a_file_changed_and_changed_back() {
 }
 
 #[test]
+fn integration_the_own_image_is_planned() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path();
+    // As a clone would have it: without what building here left.
+    let repository = crate::fixture::repository();
+    for name in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "benches",
+        "images.toml",
+        "src",
+        "toolchains",
+        "templates",
+        "xtask",
+    ] {
+        let copy = Command::new("cp").arg("-r").arg(repository.join(name)).arg(project).status();
+        assert!(copy.unwrap().success());
+    }
+    let output = succeed(xstitch(project).args(["plan", "--format", "json"]));
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let units = plan["units"].as_array().unwrap();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let binary = format!("binary xstitch {platform}");
+        assert!(units.iter().any(|unit| unit["unit"] == binary.as_str()), "{platform}");
+    }
+}
+
+#[test]
 fn integration_where_namespaces_are_not_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let project = copy("tests/projects/small", folder.path());
