@@ -91,6 +91,11 @@ impl Printer {
                         line(format!("  {unit}: {command}"));
                     }
                 }
+                Event::Output { unit, text } => {
+                    if self.screen == Screen::Verbose {
+                        text.lines().for_each(|output| line(format!("  {unit}: {output}")));
+                    }
+                }
                 Event::Finished { unit, elapsed } => {
                     whole.iter().for_each(|bar| bar.inc(1));
                     if let Some(bar) = bars.remove(&unit) {

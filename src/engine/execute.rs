@@ -149,6 +149,10 @@ impl Run<'_> {
                     output.text().trim_end()
                 ));
             }
+            let text = output.text();
+            if !text.is_empty() {
+                self.engine.tell(Event::Output { unit: self.name.to_owned(), text });
+            }
         }
         Ok(())
     }

@@ -53,6 +53,13 @@ pub enum Event {
         /// The command, ready to be read.
         line: String,
     },
+    /// What a command of a unit printed before it ended well.
+    Output {
+        /// Unit name.
+        unit: String,
+        /// Standard output and then standard error.
+        text: String,
+    },
     /// A unit is done.
     Finished {
         /// Unit name.
