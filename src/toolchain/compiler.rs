@@ -26,7 +26,9 @@ pub fn flags(triple: &str, host: &str) -> Result<Vec<String>, String> {
         .try_get_compiler()
         .map_err(|error| error.to_string())?;
     let flags = tool.args().iter().map(|flag| flag.to_string_lossy().into_owned());
-    Ok(flags.filter(|flag| !flag.starts_with("--target=") && !flag.starts_with("-W")).collect())
+    Ok(flags
+        .filter(|flag| !flag.starts_with("--target=") && !flag.to_uppercase().starts_with("-W"))
+        .collect())
 }
 
 #[cfg(test)]
@@ -38,5 +40,6 @@ mod tests {
         let flags = flags("aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu").unwrap();
         assert!(flags.contains(&"-O2".to_owned()), "{flags:?}");
         assert!(flags.contains(&"-ffunction-sections".to_owned()), "{flags:?}");
+        assert!(!flags.contains(&"-w".to_owned()), "warnings are the user's: {flags:?}");
     }
 }
