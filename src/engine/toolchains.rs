@@ -1,18 +1,33 @@
 //! Where Rust and Go come from, pinned in the lock: nothing is exchanged silently.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::resolve::Resolver;
 use crate::model::action::{Shape, UnpackAction};
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::PackageSet;
-use crate::model::{Digest, Finding};
+use crate::model::{Digest, Finding, Tree};
 use crate::plan::facts::{GoToolchain, RustProvider};
 use crate::source::lock::LockedToolchain;
 use crate::toolchain::description::Description;
+use crate::toolchain::rustup::RustupChoice;
 use crate::toolchain::{go, parts, rustup};
+
+/// The parts of a rustup toolchain that compile.
+#[derive(Serialize, Deserialize)]
+struct RustupView {
+    /// Their folder.
+    root: PathBuf,
+    /// Digest of all but the standard libraries of other targets than the host.
+    host: Digest,
+    /// Digests of the standard libraries by triple.
+    targets: BTreeMap<String, Digest>,
+}
 
 impl Resolver<'_> {
     pub(super) fn rust(
@@ -53,19 +68,7 @@ impl Resolver<'_> {
                             engine.tell(Event::Downloaded { what, size_bytes: tree.size_bytes() });
                         }
                     }
-                    let digest = self.machine_folder(
-                        &choice.root,
-                        &["bin/rustc", "bin/cargo", "lib/rustlib/components"],
-                    )?;
-                    self.pin(
-                        "rust",
-                        LockedToolchain {
-                            provider: "rustup".into(),
-                            version: choice.version,
-                            hash: digest,
-                        },
-                    )?;
-                    return Some(RustProvider::Rustup { digest, root: choice.root });
+                    return self.pinned_rustup(&choice, &host.triple, &triples);
                 }
                 Err(reason) if pinned.is_some() => {
                     let message = format!(
@@ -122,6 +125,85 @@ impl Resolver<'_> {
             self.pin("rust", LockedToolchain { provider: "packages".into(), version, hash })?;
         }
         Some(RustProvider::Packages { host: host_set, targets })
+    }
+
+    /// Pins the compiler and each standard library on its own, so that a further platform
+    /// changes no pin.
+    fn pinned_rustup(
+        &mut self,
+        choice: &RustupChoice,
+        host: &str,
+        triples: &[String],
+    ) -> Option<RustProvider> {
+        let view = match self.rustup_view(&choice.root, host, triples) {
+            Ok(view) => view,
+            Err(error) => {
+                self.problem("unreadable-toolchain", &error);
+                return None;
+            }
+        };
+        let mut digests = BTreeMap::new();
+        for (triple, digest) in &view.targets {
+            let name = format!("rust {triple}");
+            let (name, hash) =
+                if triple == host { ("rust", view.host) } else { (name.as_str(), *digest) };
+            let (provider, version) = ("rustup".to_owned(), choice.version.clone());
+            self.pin(name, LockedToolchain { provider, version, hash })?;
+            let both = serde_json::to_vec(&(view.host, digest)).expect("plain data");
+            digests.insert(triple.clone(), Digest::of(&both));
+        }
+        Some(RustProvider::Rustup { root: view.root, digests })
+    }
+
+    /// A folder with the parts of a rustup toolchain that compile, and their digests,
+    /// remembered by the state of the compiler and the lists of installed components.
+    fn rustup_view(
+        &mut self,
+        root: &Path,
+        host: &str,
+        triples: &[String],
+    ) -> Result<RustupView, String> {
+        let parts = rustup::parts(root, triples).map_err(|error| error.to_string())?;
+        let lists = triples.iter().map(|triple| format!("lib/rustlib/manifest-rust-std-{triple}"));
+        let guards: Vec<String> =
+            ["bin/rustc", "bin/cargo"].map(str::to_owned).into_iter().chain(lists).collect();
+        let guards: Vec<Option<Digest>> =
+            guards.iter().map(|name| self.index.digest(&root.join(name)).ok()).collect();
+        let key = Digest::of(&serde_json::to_vec(&(root, &parts, &guards)).expect("plain data"));
+        let memory = self.engine.store.state("folders").join(key.hex());
+        let known = fs::read(&memory).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        if let Some(view) = known.filter(|view: &RustupView| view.root.is_dir()) {
+            return Ok(view);
+        }
+        let store = &self.engine.store;
+        let scratch = store.scratch().map_err(|error| error.to_string())?;
+        let new = scratch.path().join("rust");
+        for part in &parts {
+            crate::store::duplicate(&root.join(part), &new.join(part))
+                .map_err(|error| error.to_string())?;
+        }
+        let whole = crate::store::describe(&new).map_err(|error| error.to_string())?;
+        let of = |wanted: &dyn Fn(&str) -> bool| {
+            let entries = whole.entries.iter().filter(|(path, _)| wanted(path));
+            Tree { entries: entries.map(|(path, entry)| (path.clone(), entry.clone())).collect() }
+                .digest()
+        };
+        let inside = |path: &str, triple: &str| {
+            Path::new(path).starts_with(rustup::standard_library(triple))
+        };
+        let place = store.state("rust").join(whole.digest().short());
+        let view = RustupView {
+            root: place.clone(),
+            host: of(&|path| !triples.iter().any(|t| t != host && inside(path, t))),
+            targets: triples.iter().map(|t| (t.clone(), of(&|path| inside(path, t)))).collect(),
+        };
+        if !place.is_dir() {
+            fs::create_dir_all(store.state("rust")).map_err(|error| error.to_string())?;
+            fs::rename(&new, &place).map_err(|error| error.to_string())?;
+        }
+        let json = serde_json::to_vec(&view).expect("a view has string keys only");
+        crate::store::write_atomically(&memory, &json).map_err(|error| error.to_string())?;
+        Ok(view)
     }
 
     /// Pins a toolchain, or checks it against its pin.

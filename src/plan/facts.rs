@@ -54,10 +54,10 @@ pub enum RustProvider {
     },
     /// A rustup toolchain of the machine.
     Rustup {
-        /// Digest of its content.
-        digest: Digest,
-        /// Its folder.
+        /// Folder with the parts that compile, and nothing else.
         root: PathBuf,
+        /// By triple, the digest of what compiles for it.
+        digests: BTreeMap<String, Digest>,
     },
 }
 

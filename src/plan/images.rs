@@ -300,8 +300,8 @@ impl<'a> Planner<'a> {
         if let Some(go) = &sources.go {
             machine(&mut self.plan, &format!("go{}", go.version), "go", &go.root, go.digest);
         }
-        if let (true, Some(RustProvider::Rustup { root, digest })) = (rustup, &facts.rust) {
-            machine(&mut self.plan, "rust", "rust", root, *digest);
+        if let (true, Some(RustProvider::Rustup { root, digests })) = (rustup, &facts.rust) {
+            machine(&mut self.plan, "rust", "rust", root, digests[&target.triple]);
         }
         let names: Vec<String> = mounts.keys().cloned().collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

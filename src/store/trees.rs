@@ -90,6 +90,27 @@ pub fn copy_file(from: &Path, to: &Path) -> io::Result<Digest> {
     }
 }
 
+/// Gives `to` what is at `from`, as links to the same files where the file system can.
+pub fn duplicate(from: &Path, to: &Path) -> Result<(), StoreError> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(doing("create", parent))?;
+    }
+    visit(from, &mut |path, metadata| {
+        let place = match path.strip_prefix(from) {
+            Ok(inside) if !inside.as_os_str().is_empty() => to.join(inside),
+            _ => to.to_owned(),
+        };
+        let made = if metadata.is_dir() {
+            fs::create_dir_all(&place)
+        } else if metadata.is_symlink() {
+            fs::read_link(path).and_then(|target| std::os::unix::fs::symlink(target, &place))
+        } else {
+            fs::hard_link(path, &place).or_else(|_| fs::copy(path, &place).map(drop))
+        };
+        made.map_err(doing("write", &place))
+    })
+}
+
 /// Removes a folder that may hold folders without write permission.
 pub fn remove(folder: &Path) -> Result<(), StoreError> {
     fs::remove_dir_all(folder).map_err(doing("remove", folder))

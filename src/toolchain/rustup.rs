@@ -14,6 +14,28 @@ pub struct RustupChoice {
     pub version: String,
 }
 
+/// The parts of a rustup toolchain that compile for `triples`, as paths in it. Others, such
+/// as documentation, differ from machine to machine; with the sources of the standard
+/// library, even the compiler's output differs.
+pub fn parts(root: &Path, triples: &[String]) -> std::io::Result<Vec<String>> {
+    let mut parts = vec!["bin/cargo".to_owned(), "bin/rustc".to_owned()];
+    for entry in std::fs::read_dir(root.join("lib"))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            parts.push(format!("lib/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    parts.extend(triples.iter().map(|triple| standard_library(triple)));
+    parts.sort();
+    parts.dedup();
+    Ok(parts)
+}
+
+/// The folder of a target's standard library in a toolchain.
+pub fn standard_library(triple: &str) -> String {
+    format!("lib/rustlib/{triple}")
+}
+
 /// The rustup toolchain that is active in `folder`, with every one of `triples`, asking rustup for those that
 /// are missing unless `offline`; `announce` is told which and where they go. The error is
 /// one line for people: why not.
