@@ -10,11 +10,12 @@ use std::sync::LazyLock;
 use crate::fixture::{cache, copy, succeed, xstitch};
 
 /// What those packages hold and the tests use.
-const PACKAGED: [&str; 7] = [
+const PACKAGED: [&str; 8] = [
     "docker-registry",
     "qemu-aarch64-static",
     "qemu-arm-static",
     "qemu-ppc64le-static",
+    "qemu-riscv64-static",
     "qemu-s390x-static",
     "skopeo",
     "umoci",
