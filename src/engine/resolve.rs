@@ -57,12 +57,15 @@ impl Resolver<'_> {
             }
         }
         let files = self.files(project);
-        let version = self.version("version", &project.version, "describe").unwrap_or_default();
+        let version = self.version("version", &project.version, "describe");
         let revision = project
             .revision
             .as_ref()
             .and_then(|revision| self.version("revision", revision, "rev-parse"));
-        for tag in project.tags.iter().map(|tag| tag.replace("{version}", &version)) {
+        let tags = version.iter().flat_map(|version| {
+            project.tags.iter().map(move |tag| tag.replace("{version}", version))
+        });
+        for tag in tags {
             if !is_tag(&tag) {
                 let text =
                     format!("`{tag}` is no tag: letters, digits, `_`, `.`, `-`, at most 128");
@@ -137,7 +140,7 @@ impl Resolver<'_> {
         }
         Some(Facts {
             project: project.clone(),
-            version,
+            version: version.unwrap_or_default(),
             revision,
             host,
             targets,

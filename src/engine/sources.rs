@@ -94,7 +94,7 @@ impl Resolver<'_> {
         path: &str,
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
-        let go_mod = self.read(name, &format!("{path}/go.mod"))?;
+        let go_mod = self.read(&format!("binary {name}"), &format!("{path}/go.mod"))?;
         let mut modules = vec![path.to_owned()];
         for replacement in go::local_replacements(&go_mod) {
             let Some(folder) = below(path, &replacement) else {
@@ -154,7 +154,8 @@ impl Resolver<'_> {
             return None;
         }
         let lock_digest = listing.digest(is_manifest);
-        let workspace = self.workspace(name, &self.folder.join(manifest), &lock_digest)?;
+        let what = format!("binary {name}");
+        let workspace = self.workspace(&what, &self.folder.join(manifest), &lock_digest)?;
         let Some(member) = workspace.members.iter().find(|member| member.name == package) else {
             let known: Vec<&str> =
                 workspace.members.iter().map(|member| member.name.as_str()).collect();
@@ -184,7 +185,7 @@ impl Resolver<'_> {
             self.problem("unknown-binary-target", &message);
             return None;
         }
-        let lock = self.read(name, &format!("{manifest}/Cargo.lock"))?;
+        let lock = self.read(&what, &format!("{manifest}/Cargo.lock"))?;
         // Any package of the workspace may be a dependency; other folders are not cargo's.
         let is_source = |path: &str| {
             is_manifest(path)
@@ -210,7 +211,7 @@ impl Resolver<'_> {
     /// The workspace's description, asked of cargo only when a manifest changed.
     fn workspace(
         &mut self,
-        name: &str,
+        what: &str,
         folder: &Path,
         manifests: &Digest,
     ) -> Option<discovery::Workspace> {
@@ -235,10 +236,8 @@ impl Resolver<'_> {
                         json
                     }
                     Ok(output) => {
-                        let message = format!(
-                            "binary {name}: cargo metadata failed:\n{}",
-                            output.text().trim_end()
-                        );
+                        let message =
+                            format!("{what}: cargo metadata failed:\n{}", output.text().trim_end());
                         self.problem("cargo-metadata", &message);
                         return None;
                     }
@@ -277,15 +276,16 @@ impl Resolver<'_> {
                 }
             },
             Version::Cargo(package) => {
-                let text = self.read(key, "Cargo.toml")?;
+                let what = format!("`{key}`");
+                let text = self.read(&what, "Cargo.toml")?;
                 let folder = self.folder.to_owned();
                 // Versions of members may come from the workspace or their own manifest.
                 let lock = fs::read_to_string(folder.join("Cargo.lock")).unwrap_or_default();
-                let key = Digest::of(format!("{text}{lock}").as_bytes());
-                let workspace = self.workspace("", &folder, &key)?;
+                let manifests = Digest::of(format!("{text}{lock}").as_bytes());
+                let workspace = self.workspace(&what, &folder, &manifests)?;
                 let member = workspace.members.iter().find(|member| member.name == *package);
                 if member.is_none() {
-                    let message = format!("`version`: the workspace has no package `{package}`");
+                    let message = format!("{what}: the workspace has no package `{package}`");
                     self.problem("unknown-package", &message);
                 }
                 member.map(|member| member.version.clone())
@@ -321,11 +321,11 @@ impl Resolver<'_> {
         }
     }
 
-    fn read(&mut self, name: &str, path: &str) -> Option<String> {
+    fn read(&mut self, what: &str, path: &str) -> Option<String> {
         let file = self.folder.join(path.trim_start_matches('/'));
         fs::read_to_string(&file)
             .map_err(|error| {
-                let message = format!("binary {name}: cannot read {}: {error}", file.display());
+                let message = format!("{what}: cannot read {}: {error}", file.display());
                 self.problem("missing-file", &message);
             })
             .ok()

@@ -91,6 +91,13 @@ fn integration_a_repository_of_modules() {
     fs::write(project.join("images.toml"), cargo).unwrap();
     let layout = build(&mut xstitch(project), project);
     assert!(layout.contains("service:4.5.6"), "{layout}");
+    let other = CONFIGURATION.replace("version = { git", "version = { cargo = \"other\" }\n#");
+    fs::write(project.join("images.toml"), other).unwrap();
+    let output = xstitch(project).arg("--quiet").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = "error: `version`: the workspace has no package `other` [unknown-package]\n";
+    assert_eq!(said, expected);
     let outside = FILES[1].1.replace("../../shared", "../../../shared");
     fs::write(project.join(FILES[1].0), outside).unwrap();
     let output = xstitch(project).arg("--quiet").output().unwrap();

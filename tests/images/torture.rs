@@ -76,7 +76,8 @@ fn integration_torture_another_user_and_folder() {
         _ => which("cargo"),
     };
     fs::copy(cargo.trim(), home.join("cargo")).unwrap();
-    let path = format!("{}:{}:/usr/local/go/bin:/usr/bin:/bin", home.display(), first.path);
+    let go = PathBuf::from(which("go").trim()).parent().unwrap().display().to_string();
+    let path = format!("{}:{}:{go}:/usr/bin:/bin", home.display(), first.path);
     let root = is_root();
     let mut command = Command::new(if root { "setpriv" } else { "env" });
     if root {
