@@ -59,8 +59,7 @@ mod tests {
             machine,
             class,
             little_endian: true,
-            flags: 0,
-            interpreter: None,
+            ..ElfFacts::default()
         };
         let mut summary = LayerSummary::default();
         summary.elf.insert("usr/bin/x".into(), fact(62, 64));
@@ -80,8 +79,9 @@ mod tests {
     fn files_of_another_float_abi_are_found() {
         let arm = by_triple("armv7-unknown-linux-gnueabihf").unwrap();
         let check = |flags| {
-            let facts =
-                ElfFacts { machine: 40, class: 32, little_endian: true, flags, interpreter: None };
+            let header =
+                ElfFacts { machine: 40, class: 32, little_endian: true, ..Default::default() };
+            let facts = ElfFacts { flags, ..header };
             let mut summary = LayerSummary::default();
             summary.elf.insert("usr/lib/libx.so".into(), facts);
             check(&summary, "packages", arm)

@@ -24,8 +24,8 @@ use crate::model::{Configuration, Digest};
 /// Raised for a kind of action when the same text gives other bytes than before.
 const fn version(action: &Action) -> u32 {
     match action {
-        // The summary beside a layer holds the flags of ELF files.
-        Action::PackLayer(_) => 2,
+        // The summary beside a layer holds the libraries and symbol versions of ELF files.
+        Action::PackLayer(_) => 3,
         _ => 1,
     }
 }
