@@ -105,13 +105,18 @@ pub fn check(
     needs: &[Record],
 ) -> Result<(), String> {
     let target = by_platform(platform).ok_or_else(|| format!("no target for {platform}"))?;
-    let mut findings = Vec::new();
+    let mut layers: Vec<(LayerSummary, String)> = Vec::new();
     for record in needs {
-        let folder = tree(engine, record);
-        let packed: PackedLayer = read(&folder.join(LAYER_FACTS))?;
-        let summary: LayerSummary = read(&folder.join(LAYER_SUMMARY))?;
-        findings.extend(gate::platform::check(&summary, &packed.title, target));
+        let summary = read(&tree(engine, record).join(LAYER_SUMMARY))?;
+        layers.push((summary, packed(engine, record)?.title));
     }
+    let layers: Vec<_> = layers.iter().map(|(summary, title)| (summary, title.as_str())).collect();
+    let mut findings: Vec<_> = layers
+        .iter()
+        .flat_map(|(summary, title)| gate::platform::check(summary, title, target))
+        .collect();
+    findings.extend(gate::libraries::check(&layers, target));
+    findings.extend(gate::glibc::check(&layers));
     if findings.is_empty() {
         return Ok(());
     }

@@ -2,4 +2,6 @@
 //!
 //! Deliberately absent: reading files. The gate sees layer summaries.
 
+pub mod glibc;
+pub mod libraries;
 pub mod platform;

@@ -42,7 +42,7 @@ pub enum Action {
     Process(Box<ProcessAction>),
     /// Make a layer.
     PackLayer(Box<LayerAction>),
-    /// Check every ELF file of an image against its platform.
+    /// Check the ELF files of an image against its platform and one another.
     CheckPlatform {
         /// Image name, for findings.
         image: String,

@@ -26,6 +26,8 @@ const fn version(action: &Action) -> u32 {
     match action {
         // The summary beside a layer holds the libraries and symbol versions of ELF files.
         Action::PackLayer(_) => 3,
+        // What passed before may bring a library twice, or need a newer glibc.
+        Action::CheckPlatform { .. } => 2,
         _ => 1,
     }
 }
