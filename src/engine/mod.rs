@@ -6,6 +6,7 @@
 pub mod build;
 mod execute;
 mod fetch;
+pub mod observe;
 mod pack;
 pub mod report;
 pub mod resolve;

@@ -4,3 +4,4 @@ pub mod c;
 pub mod cargo;
 pub mod environment;
 pub mod go;
+pub mod probes;
