@@ -32,7 +32,7 @@ const DOORS: [(&str, &str); 19] = [
     ("cc", "toolchain/compiler.rs"),
     ("clap", "cli/arguments.rs"),
     ("flate2", "archive/compression.rs"),
-    ("globset", "engine/sources.rs"),
+    ("globset", "engine/patterns.rs"),
     ("ignore", "engine/sources.rs"),
     ("indicatif", "cli/printer.rs"),
     ("jobserver", "machine/process.rs"),

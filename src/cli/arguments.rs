@@ -31,6 +31,18 @@ pub enum Command {
     Plan(Images),
     /// Check the configuration and its inputs; build nothing
     Check(Images),
+    /// Run a command in the environment of a target, or show that environment
+    Env(Env),
+}
+
+/// A target and a command.
+#[derive(Args, Debug, Clone)]
+pub struct Env {
+    /// Triple or platform of the target, such as linux/arm64
+    pub target: String,
+    /// The command; without one, the variables are shown
+    #[arg(last = true)]
+    pub command: Vec<String>,
 }
 
 /// Which images.
@@ -128,7 +140,12 @@ impl Options {
 
     /// The request.
     pub fn request(&self, command: &Command) -> Result<Request, BuildError> {
-        let (Command::Build(images) | Command::Plan(images) | Command::Check(images)) = command;
+        let images = match command {
+            Command::Build(images) | Command::Plan(images) | Command::Check(images) => {
+                images.images.clone()
+            }
+            Command::Env(_) => Vec::new(),
+        };
         let mut findings = Vec::new();
         let platforms = self
             .platform
@@ -158,7 +175,7 @@ impl Options {
         }
         Ok(Request {
             project: self.project.clone(),
-            images: images.images.clone(),
+            images,
             platforms,
             jobs: self.jobs,
             locked: self.locked,

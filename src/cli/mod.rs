@@ -12,6 +12,7 @@ use std::sync::mpsc::channel;
 use clap::Parser as _;
 
 use crate::engine::build;
+use crate::engine::environment::target as environment_of;
 use crate::engine::report::BuildError;
 use crate::machine::environment::Environment;
 use crate::machine::process::{self, Process};
@@ -37,7 +38,7 @@ pub fn xtask() -> ExitCode {
         Some(sandbox::STAGE_ONE | "__sandbox-inner") => run(arguments),
         _ => {
             printer::error(
-                "usage: cargo xtask images [build|plan|check] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
+                "usage: cargo xtask images [build|plan|check|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
             );
             ExitCode::from(2)
         }
@@ -96,9 +97,13 @@ fn run(arguments: Vec<String>) -> ExitCode {
         result
     });
     match result {
-        Ok(text) => {
+        Ok(Done::Text(text)) => {
             printer::data(&text);
             ExitCode::SUCCESS
+        }
+        Ok(Done::Next(process)) => {
+            printer::error(&process.replace().to_string());
+            ExitCode::from(1)
         }
         Err(error) => {
             if options.format() == Format::Json {
@@ -127,18 +132,38 @@ fn stop_on_signals() -> Arc<AtomicBool> {
     interrupted
 }
 
-/// Does what was asked and returns what goes to standard output.
+/// What is left to do in the end.
+enum Done {
+    /// Something for standard output.
+    Text(String),
+    /// The process to become.
+    Next(Box<Process>),
+}
+
+/// Does what was asked.
 fn perform(
     command: &Command,
     options: &arguments::Options,
     environment: &Environment,
     events: std::sync::mpsc::Sender<crate::model::event::Event>,
     interrupted: &Arc<AtomicBool>,
-) -> Result<String, BuildError> {
+) -> Result<Done, BuildError> {
     let request = options.request(command)?;
     let prepared = build::prepare(&request, environment, events, Arc::clone(interrupted))?;
     let json = options.format() == Format::Json;
-    Ok(match command {
+    Ok(Done::Text(match command {
+        Command::Env(env) => {
+            let target = environment_of(&prepared, &env.target)?;
+            if !env.command.is_empty() {
+                return Ok(Done::Next(Box::new(prepared.command(target, &env.command)?)));
+            }
+            let variables = prepared.environment(target)?;
+            if json {
+                printer::json(&serde_json::json!({"version": 1, "variables": variables}))
+            } else {
+                printer::variables(&variables)
+            }
+        }
         Command::Build(_) => {
             let report = prepared.build()?;
             if json { printer::json(&report) } else { printer::summary(&report) }
@@ -158,5 +183,5 @@ fn perform(
                 "no problems\n".to_owned()
             }
         }
-    })
+    }))
 }

@@ -176,3 +176,11 @@ pub fn plan(units: &[Explained]) -> String {
         })
         .collect()
 }
+
+/// Variables as a shell reads them.
+pub fn variables(variables: &BTreeMap<String, String>) -> String {
+    variables
+        .iter()
+        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+        .collect()
+}

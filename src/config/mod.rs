@@ -4,6 +4,9 @@
 //! checks names against one another. Pure but for [`discovery`], which runs cargo.
 
 pub mod discovery;
+mod library;
+mod library_keys;
+pub mod pre_build;
 mod raw;
 mod references;
 mod valid;
@@ -12,9 +15,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::model::source::Origin;
 use crate::model::{Finding, Place, Platform};
 
-pub use references::image_order;
+pub use library::{Kind, Library, LibraryRecipe, LibraryTarget, Link, PrebuiltFile, Strip};
+pub use references::{image_order, library_closure};
 
 /// Name of the configuration file.
 pub const FILE_NAME: &str = "images.toml";
@@ -39,6 +44,8 @@ pub struct Project {
     pub revision: Option<Version>,
     /// `gzip` or `zstd`.
     pub compression: String,
+    /// Whether an attempt to start a foreign program fails the build.
+    pub strict: bool,
     /// Native libraries by name.
     pub libraries: BTreeMap<String, Library>,
     /// Binaries by name.
@@ -62,15 +69,6 @@ pub enum Version {
     Git,
 }
 
-/// A native library.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Library {
-    /// Development packages for the sysroot.
-    pub packages: Vec<String>,
-    /// Where those are named.
-    pub place: Place,
-}
-
 /// Something compiled to an executable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binary {
@@ -80,6 +78,10 @@ pub struct Binary {
     pub libraries: Vec<String>,
     /// Where those are named.
     pub libraries_place: Place,
+    /// Packages that its build needs beside the usual programs.
+    pub tools: Vec<String>,
+    /// What it loses, if not what its recipe takes by itself.
+    pub strip: Option<Strip>,
     /// Where its recipe is.
     pub place: Place,
 }
@@ -127,6 +129,17 @@ pub enum Recipe {
         ldflags: Vec<String>,
         /// Folders for `-I`.
         include: Vec<String>,
+    },
+    /// By another build system, which installs it.
+    Built {
+        /// Where its sources come from.
+        origin: Origin,
+        /// Folder in them where the build starts.
+        folder: String,
+        /// Which system.
+        kind: Kind,
+        /// Name that it is installed by, if not the binary's.
+        program: Option<String>,
     },
 }
 
@@ -205,6 +218,14 @@ pub struct Target {
     pub rustflags: Vec<String>,
     /// Flags for C and C++ compilers.
     pub cflags: Vec<String>,
+    /// What is to be done before anything is built, as in cross.
+    pub pre_build: Vec<String>,
+    /// What runs programs of the target for `cargo run` and `cargo test`; never for a build.
+    pub runner: Option<String>,
+    /// Variables of the user that builds get.
+    pub passthrough: Vec<String>,
+    /// Variables that builds get.
+    pub env: BTreeMap<String, String>,
 }
 
 /// Reads a configuration. `file_name` is for the places of findings.

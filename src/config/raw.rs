@@ -33,6 +33,11 @@ impl Keys<'_> {
         self.place.clone()
     }
 
+    /// Whether a key that is not yet taken is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// Where a key that is not yet taken stands, or else where the table starts.
     pub fn place_of(&self, name: &str) -> Place {
         self.values.get(name).map_or_else(|| self.place(), |(place, _)| place.clone())
@@ -143,6 +148,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Tables by names that are the user's own: all keys that are left.
+    pub fn rest(&mut self, keys: &mut Keys<'a>) -> Vec<(String, Place, Value<'a>)> {
+        let left = std::mem::take(&mut keys.values).into_iter();
+        left.map(|(name, (place, value))| (name, place, value)).collect()
+    }
+
     /// A text.
     pub fn text(&mut self, keys: &mut Keys<'a>, name: &'static str) -> Option<String> {
         let (place, value) = self.take(keys, name)?;
@@ -218,6 +229,11 @@ impl<'a> Reader<'a> {
     /// Tables of a list.
     pub fn tables(&mut self, keys: &mut Keys<'a>, name: &'static str, what: &str) -> Vec<Keys<'a>> {
         let Some((place, value)) = self.take(keys, name) else { return Vec::new() };
+        self.as_tables(what, &place, value)
+    }
+
+    /// A value as a list of tables.
+    pub fn as_tables(&mut self, what: &str, place: &Place, value: Value<'a>) -> Vec<Keys<'a>> {
         match value.into_inner() {
             DeValue::Array(items) => items
                 .into_iter()
@@ -227,7 +243,7 @@ impl<'a> Reader<'a> {
                 })
                 .collect(),
             other => {
-                self.wrong_type(place, name, "a list of tables", &kind(&other));
+                self.wrong_type(place.clone(), what, "a list of tables", &kind(&other));
                 Vec::new()
             }
         }

@@ -27,6 +27,18 @@ pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
             ));
         }
     }
+    for (name, library) in &project.libraries {
+        for need in library.needs.iter().filter(|need| !project.libraries.contains_key(*need)) {
+            let known = project.libraries.keys().filter(|known| *known != name).collect();
+            let place = &library.needs_place;
+            findings.push(missing("unknown-library", "library", need, known, place));
+        }
+        if let Some(cycle) = needs_cycle(project, name) {
+            let message = format!("libraries need one another: {}", cycle.join(" → "));
+            let finding = Finding::new("library-cycle", message);
+            findings.push(finding.at(library.needs_place.clone()));
+        }
+    }
     for (name, image) in &project.images {
         for binary in image.binaries.iter().filter(|name| !project.binaries.contains_key(*name)) {
             let known = project.binaries.keys().collect();
@@ -67,6 +79,48 @@ fn cycle(project: &Project, start: &str) -> Option<Vec<String>> {
         name = base;
     }
     None
+}
+
+/// A way from a library back to itself, reported for the first of its libraries only.
+fn needs_cycle(project: &Project, start: &str) -> Option<Vec<String>> {
+    let mut ways = vec![vec![start.to_owned()]];
+    while let Some(way) = ways.pop() {
+        let last = way.last().and_then(|name| project.libraries.get(name));
+        for need in last.iter().flat_map(|library| &library.needs) {
+            let next: Vec<String> = way.iter().chain([need]).cloned().collect();
+            if need == start {
+                return next.iter().all(|member| member.as_str() >= start).then_some(next);
+            }
+            if !way.contains(need) {
+                ways.push(next);
+            }
+        }
+    }
+    None
+}
+
+/// The libraries of `names` and all that they need, each after what it needs.
+pub fn library_closure(project: &Project, names: &[String]) -> Vec<String> {
+    fn visit(project: &Project, name: &str, order: &mut Vec<String>) {
+        if order.iter().any(|known| known == name) {
+            return;
+        }
+        if let Some(library) = project.libraries.get(name) {
+            let mut needs = library.needs.clone();
+            needs.sort();
+            for need in needs {
+                visit(project, &need, order);
+            }
+            order.push(name.to_owned());
+        }
+    }
+    let mut names = names.to_vec();
+    names.sort();
+    let mut order = Vec::new();
+    for name in &names {
+        visit(project, name, &mut order);
+    }
+    order
 }
 
 /// Names of the images, each after the one that it stands on.

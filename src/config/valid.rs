@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::library_keys::{built_program, library, strip};
 use super::raw::{Keys, Reader, Value};
-use super::{Base, Binary, FileEntry, Image, Library, Project, Recipe, Target, Version};
+use super::{Base, Binary, FileEntry, Image, Project, Recipe, Target, Version};
 use crate::model::platform::{PLATFORMS, TRIPLES};
 use crate::model::{Finding, Place, Platform};
 
-/// Kinds of libraries that are planned, so that their keys are not called unknown.
-const LATER_LIBRARIES: [&str; 8] =
-    ["cargo", "autotools", "cmake", "meson", "make", "cc", "command", "prebuilt"];
+/// What makes a binary.
+const RECIPES: [&str; 8] = ["rust", "go", "c", "cxx", "cmake", "meson", "make", "autotools"];
 
 pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
     let mut project = Project {
@@ -21,6 +21,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         source: None,
         revision: None,
         compression: "gzip".into(),
+        strict: false,
         libraries: BTreeMap::new(),
         binaries: BTreeMap::new(),
         images: BTreeMap::new(),
@@ -58,10 +59,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
             reader.findings.push(super::raw::suggest(finding, &triple, &TRIPLES).at(place.clone()));
         }
         if let Some(mut keys) = reader.table(&format!("[target.{triple}]"), &place, value) {
-            let target = Target {
-                rustflags: reader.texts(&mut keys, "rustflags", false),
-                cflags: reader.texts(&mut keys, "cflags", false),
-            };
+            let target = target(reader, &triple, &mut keys);
             reader.finish(keys);
             project.targets.insert(triple, target);
         }
@@ -91,6 +89,7 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.registry = reader.text(&mut keys, "registry");
     project.source = reader.text(&mut keys, "source");
     project.revision = version(reader, &mut keys, "revision");
+    project.strict = reader.boolean(&mut keys, "strict", false);
     let tags = reader.texts(&mut keys, "tags", false);
     if !tags.is_empty() {
         project.tags = tags;
@@ -138,37 +137,29 @@ fn version<'a>(
     }
 }
 
-fn library<'a>(
-    reader: &mut Reader<'a>,
-    name: &str,
-    place: &Place,
-    value: Value<'a>,
-) -> Option<Library> {
-    let mut keys = reader.table(&format!("[library.{name}]"), place, value)?;
-    let packages_place = keys.place_of("packages");
-    let packages = reader.texts(&mut keys, "packages", false);
-    let mut later = false;
-    for kind in LATER_LIBRARIES {
-        if let Some((place, _)) = reader.take(&mut keys, kind) {
-            later = true;
-            let message = format!("libraries made by `{kind}` are not supported by this version");
-            let finding = Finding::new("unsupported", message)
-                .help("`packages = [\"libNAME-dev\"]` takes the library from the distribution");
-            reader.findings.push(finding.at(place));
-        }
+/// Overrides of a toolchain, with the keys of cross where they fit.
+fn target<'a>(reader: &mut Reader<'a>, triple: &str, keys: &mut Keys<'a>) -> Target {
+    let mut target = Target {
+        rustflags: reader.texts(keys, "rustflags", false),
+        cflags: reader.texts(keys, "cflags", false),
+        pre_build: reader.texts(keys, "pre-build", true),
+        runner: reader.text(keys, "runner"),
+        ..Target::default()
+    };
+    if let Some((place, value)) = reader.take(keys, "env")
+        && let Some(mut env) = reader.table(&format!("`env` of [target.{triple}]"), &place, value)
+    {
+        target.passthrough = reader.texts(&mut env, "passthrough", false);
+        target.env = reader.map(&mut env, "set");
+        reader.finish(env);
     }
-    reader.finish(keys);
-    if packages.is_empty() && !later {
-        let message = format!("[library.{name}] needs `packages`, a list of development packages");
-        reader.problem("missing-key", place.clone(), message);
-    }
-    Some(Library { packages, place: packages_place })
+    target
 }
 
 fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option<Binary> {
     let mut place = keys.place();
     let mut recipes = Vec::new();
-    for kind in ["rust", "go", "c", "cxx"] {
+    for kind in RECIPES {
         if let Some((at, value)) = reader.take(&mut keys, kind) {
             recipes.push(recipe(reader, kind, name, &at, value));
             place = at;
@@ -176,16 +167,26 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
     }
     let libraries_place = keys.place_of("libraries");
     let libraries = reader.texts(&mut keys, "libraries", false);
+    let tools = reader.texts(&mut keys, "tools", false);
+    let strip = strip(reader, &mut keys);
     reader.finish(keys);
     if recipes.len() != 1 {
         let message = format!(
-            "[binary.{name}] needs exactly one of `rust`, `go`, `c`, `cxx`; it has {}",
+            "[binary.{name}] needs exactly one of {}; it has {}",
+            RECIPES.map(|kind| format!("`{kind}`")).join(", "),
             recipes.len()
         );
         reader.problem("recipe-count", place, message);
         return None;
     }
-    Some(Binary { recipe: recipes.pop().flatten()?, libraries, libraries_place, place })
+    Some(Binary {
+        recipe: recipes.pop().flatten()?,
+        libraries,
+        libraries_place,
+        tools,
+        strip,
+        place,
+    })
 }
 
 fn recipe<'a>(
@@ -249,6 +250,9 @@ fn recipe<'a>(
                 ldflags,
                 cgo,
             })
+        }
+        "cmake" | "meson" | "make" | "autotools" => {
+            built_program(reader, &format!("[binary.{name}]"), name, kind, place, &mut keys)
         }
         _ => {
             let sources = reader.texts(&mut keys, "sources", false);
@@ -316,6 +320,8 @@ fn image<'a>(
                 recipe,
                 libraries: vec![],
                 libraries_place: recipe_place.clone(),
+                tools: vec![],
+                strip: None,
                 place: recipe_place,
             });
             own.push(binary);
@@ -424,7 +430,11 @@ fn files<'a>(reader: &mut Reader<'a>, image: &str, keys: &mut Keys<'a>) -> Vec<F
 }
 
 /// A path in the project.
-fn folder<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) -> Option<String> {
+pub fn folder<'a>(
+    reader: &mut Reader<'a>,
+    keys: &mut Keys<'a>,
+    name: &'static str,
+) -> Option<String> {
     let (place, value) = reader.take(keys, name)?;
     let text = reader.as_text(name, &place, value)?;
     if text.starts_with('/') || text.split('/').any(|part| part == "..") {

@@ -184,7 +184,7 @@ pub fn prepare(
             let snapshot = Snapshot {
                 listing: listing.clone(),
                 folder: state.join("src").join(slug),
-                name: name.clone(),
+                name: listing.folder.clone(),
                 done: OnceLock::new(),
             };
             (name.clone(), snapshot)

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Engine, fetch, pack};
+use super::log::{Log, failure};
+use super::{Engine, fetch, fetch_source, library, pack};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
-use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT};
+use crate::model::Digest;
+use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT, VendorSources};
 use crate::model::event::Event;
 use crate::plan::Plan;
 use crate::store::{Record, normalise};
@@ -43,7 +45,31 @@ pub fn execute(
         Action::UnpackPackages(action) => {
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
         }
-        Action::VendorCrates { sources, .. } => fetch::crates(engine, &unit.name, sources, &out)?,
+        Action::VendorCrates { sources, lock, .. } => {
+            let at = match sources {
+                VendorSources::Listing { name, folder } => {
+                    engine.snapshots[name].folder()?.join(folder)
+                }
+                VendorSources::Need { folder } => {
+                    engine.store.tree_path(&needs[0].output).join(folder)
+                }
+            };
+            fetch::crates(engine, &unit.name, &at, lock.as_deref(), scratch.path(), &out)?;
+        }
+        Action::FetchSource { origin, checksum } => {
+            fetch_source::source(
+                engine,
+                &unit.name,
+                origin,
+                checksum.as_ref(),
+                scratch.path(),
+                &out,
+            )?;
+        }
+        Action::JoinTrees { names } => library::join(engine, names, needs, &out)?,
+        Action::InstallFiles { files, product } => {
+            library::install_files(engine, files, product, &out)?;
+        }
         Action::DownloadModules { sources, folder, go, .. } => {
             let root = &plan.machine_folders[&format!("go{go}")];
             fetch::modules(engine, &unit.name, (sources, folder), root, &out)?;
@@ -59,7 +85,7 @@ pub fn execute(
             pack::index(engine, platforms, annotations, needs, &out)?;
         }
     }
-    if !matches!(unit.action, Action::UnpackPackages(_)) {
+    if !matches!(unit.action, Action::UnpackPackages(_) | Action::JoinTrees { .. }) {
         normalise(&out).map_err(text)?;
     }
     let (output, tree) = engine.store.adopt_tree(&out).map_err(text)?;
@@ -92,8 +118,10 @@ impl Run<'_> {
                 folders[name].0.to_string_lossy().into_owned()
             }
         };
+        let inputs = self.inputs();
         let fill = |template: &str| {
             let mut filled = template.replace("@{jobs}", &self.jobs.to_string());
+            filled = filled.replace("@{inputs}", &inputs);
             for name in folders.keys() {
                 filled = filled.replace(&format!("@{{{name}}}"), &place(name));
             }
@@ -121,6 +149,7 @@ impl Run<'_> {
             .collect::<Vec<_>>();
         let root = scratch.join("root");
         fs::create_dir_all(&root).map_err(text)?;
+        let mut log = Log::start(&self.engine.project_state, self.name)?;
         for command in &self.action.commands {
             let command: Vec<String> = command.iter().map(|word| fill(word)).collect();
             let line = shell_line(&environment, &command);
@@ -141,20 +170,35 @@ impl Run<'_> {
                 _ => process.output(),
             }
             .map_err(text)?;
+            let words = output.text();
+            log.add(&words)?;
             if !output.success() {
-                return Err(format!(
-                    "{} ended with {}:\n{}",
-                    command.first().map_or("the command", String::as_str),
-                    output.ending(),
-                    output.text().trim_end()
-                ));
+                return Err(failure(&command, &output.ending(), &words, &log));
             }
-            let text = output.text();
-            if !text.is_empty() {
-                self.engine.tell(Event::Output { unit: self.name.to_owned(), text });
+            if !words.is_empty() {
+                self.engine.tell(Event::Output { unit: self.name.to_owned(), text: words });
             }
         }
+        if let Some(product) = &self.action.product {
+            library::check(product, out).map_err(|error| format!("{error}\n  log: {log}"))?;
+        }
         Ok(())
+    }
+
+    /// What stands for the compilers and libraries that are mounted: compilers' own caches do
+    /// not know them.
+    fn inputs(&self) -> String {
+        let mut digests = BTreeMap::new();
+        for (name, mount) in &self.action.mounts {
+            if !matches!(name.as_str(), "src" | "vendor" | "modules") {
+                let digest = match mount {
+                    Mount::Need { need } => self.needs[*need].output,
+                    Mount::Machine { digest, .. } => *digest,
+                };
+                digests.insert(name, digest);
+            }
+        }
+        Digest::of(&serde_json::to_vec(&digests).expect("names are strings")).short()
     }
 
     /// Folders by name, and whether the commands may write there.
@@ -166,8 +210,10 @@ impl Run<'_> {
         let engine = self.engine;
         let state = engine.project_state.join(&self.action.state);
         let mut folders = BTreeMap::new();
-        let sources = engine.snapshots[&self.action.sources.name].folder()?;
-        folders.insert("src".to_owned(), (sources.to_owned(), false));
+        if let Some(sources) = &self.action.sources {
+            let sources = engine.snapshots[&sources.name].folder()?;
+            folders.insert("src".to_owned(), (sources.to_owned(), false));
+        }
         folders.insert("out".to_owned(), (out.to_owned(), true));
         // One folder of tools for each unit: their paths must stay, and their content differs.
         let tools = state.join("tools").join(self.name.replace([' ', '/'], "-"));
@@ -191,7 +237,8 @@ impl Run<'_> {
     }
 }
 
-fn write_tool(path: &Path, content: &str) -> Result<(), String> {
+/// Writes a file that can be executed, unless it is there.
+pub fn write_tool(path: &Path, content: &str) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt as _;
     if fs::read_to_string(path).is_ok_and(|there| there == content) {
         return Ok(());

@@ -134,10 +134,27 @@ fn downloader(engine: &Engine, program: impl Into<PathBuf>) -> Process {
     process
 }
 
-/// Collects the crates of a lock file.
-pub fn crates(engine: &Engine, unit: &str, sources: &str, out: &Path) -> Result<(), UnitError> {
+/// Collects the crates of the lock file in `sources`, or of `lock` where there is none.
+pub fn crates(
+    engine: &Engine,
+    unit: &str,
+    sources: &Path,
+    lock: Option<&str>,
+    scratch: &Path,
+    out: &Path,
+) -> Result<(), UnitError> {
     let cargo = engine.cargo.clone().ok_or("no `cargo` on PATH to collect crates with")?;
-    let folder = engine.snapshots[sources].folder()?.join(sources);
+    let folder = match lock {
+        None => sources.to_owned(),
+        Some(lock) => {
+            let copy = scratch.join("workspace");
+            crate::store::duplicate(sources, &copy).map_err(text)?;
+            // It may be a link to the file of the store.
+            let _ = fs::remove_file(copy.join("Cargo.lock"));
+            fs::write(copy.join("Cargo.lock"), lock).map_err(text)?;
+            copy
+        }
+    };
     let process = downloader(engine, cargo)
         .args(["vendor", "--locked", "--versioned-dirs"])
         .arg(out.join("crates").to_string_lossy())

@@ -4,10 +4,17 @@
 //! in the store. Deliberately absent: deciding what to build, and the screen.
 
 pub mod build;
+pub mod environment;
 mod execute;
 mod fetch;
+mod fetch_source;
+mod floor;
+mod library;
+mod log;
+mod natives;
 pub mod observe;
 mod pack;
+mod patterns;
 pub mod report;
 pub mod resolve;
 mod schedule;

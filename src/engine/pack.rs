@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Engine;
 use super::execute::text;
+use super::{Engine, library};
 use crate::archive::compression::Compression;
 use crate::gate;
 use crate::image::filesystem::Filesystem;
@@ -64,6 +64,18 @@ pub fn layer(
             for (from, to) in outputs {
                 let from = tree(engine, &needs[0]).join(from);
                 files.add_file(to.trim_start_matches('/'), from, 0o755);
+            }
+            files
+        }
+        LayerContent::SharedLibraries { folder } => {
+            let mut files = Filesystem::default();
+            let place = tree(engine, &needs[0]).join(folder);
+            let found = library::shared_libraries(&place).map_err(text)?;
+            for name in &found.files {
+                files.add_file(&format!("{folder}/{name}"), place.join(name), 0o644);
+            }
+            for (name, target) in &found.links {
+                files.add_link(&format!("{folder}/{name}"), target);
             }
             files
         }

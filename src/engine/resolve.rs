@@ -6,13 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Engine;
-use crate::config::{Base, Project, Recipe};
+use super::natives::{native_builds, pre_builds};
+use crate::config::{Base, Kind, Project, Recipe};
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
 use crate::plan::facts::{Facts, is_tag};
-use crate::plan::images::packages_of;
 use crate::source::debian::{AptError, suite_from_os_release};
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
@@ -52,10 +52,14 @@ impl Resolver<'_> {
         let used: BTreeSet<&String> =
             project.images.values().flat_map(|image| &image.binaries).collect();
         for (name, binary) in project.binaries.iter().filter(|(name, _)| used.contains(name)) {
+            if matches!(binary.recipe, Recipe::Built { .. }) {
+                continue;
+            }
             if let Some(sources) = self.binary(name, binary, &mut listings) {
                 binaries.insert(name.clone(), sources);
             }
         }
+        self.prebuilt_files(project);
         let files = self.files(project);
         let version = self.version("version", &project.version, "describe");
         let revision = project
@@ -77,9 +81,12 @@ impl Resolver<'_> {
         if !self.findings.is_empty() {
             return None;
         }
+        let builds = native_builds(project, &used);
         let recipes = || binaries.keys().map(|name| &project.binaries[name]);
-        let needs_c = recipes().any(|b| !matches!(b.recipe, Recipe::Go { cgo: false, .. }));
-        let needs_rust = recipes().any(|b| matches!(b.recipe, Recipe::Rust { .. }));
+        let needs_c = !builds.is_empty()
+            || recipes().any(|b| !matches!(b.recipe, Recipe::Go { cgo: false, .. }));
+        let needs_rust = recipes().any(|b| matches!(b.recipe, Recipe::Rust { .. }))
+            || builds.iter().any(|build| matches!(build.kind, Kind::Cargo { .. }));
         let host_architecture = host.debian_architecture.clone();
         let llvm = if needs_c {
             self.part("llvm", &host_architecture, &[], None)?
@@ -92,25 +99,13 @@ impl Resolver<'_> {
             .find_map(|package| package.name.strip_prefix("clang-"))
             .unwrap_or_default()
             .to_owned();
-        let userland = if binaries.is_empty() {
-            PackageSet::default()
-        } else {
-            self.part("userland", &host_architecture, &[], None)?
-        };
+        let pre_builds = pre_builds(project, &targets);
+        let compile = self.compile_packages(project, &used, host, &targets, &pre_builds);
         let rust = if needs_rust { Some(self.rust(host, &targets)?) } else { None };
-        let mut sysroots = BTreeMap::new();
-        for name in binaries.keys() {
-            let binary = &project.binaries[name];
-            if matches!(binary.recipe, Recipe::Go { cgo: false, .. }) {
-                continue;
-            }
-            let packages = packages_of(project, &binary.libraries);
-            for target in &targets {
-                let place = Some(&binary.libraries_place);
-                self.sysroot(&target.debian_architecture, &packages, place, &mut sysroots);
-            }
-            if matches!(binary.recipe, Recipe::Rust { .. }) {
-                self.sysroot(&host_architecture, &[], None, &mut sysroots);
+        let mut natives = BTreeMap::new();
+        for build in &builds {
+            if let Some(sources) = self.native_sources(build, &mut listings) {
+                natives.insert(build.what.clone(), sources);
             }
         }
         let mut roots = BTreeMap::new();
@@ -128,6 +123,8 @@ impl Resolver<'_> {
                 }
             }
         }
+        let runtimes = self.runtimes(project, &targets, &roots);
+        self.glibc_floor(project, &roots, &compile.sysroots);
         if !self.findings.is_empty() {
             return None;
         }
@@ -139,7 +136,7 @@ impl Resolver<'_> {
             }
         }
         Some(Facts {
-            project: project.clone(),
+            project: self.with_passed_variables(project),
             version: version.unwrap_or_default(),
             revision,
             host,
@@ -148,10 +145,14 @@ impl Resolver<'_> {
             llvm_version,
             c_flags,
             llvm,
-            userland,
+            userlands: compile.userlands,
+            build_systems: compile.build_systems,
             rust,
-            sysroots,
+            sysroots: compile.sysroots,
             roots,
+            runtimes,
+            natives,
+            pre_builds,
             binaries,
             listings,
             files,
@@ -192,7 +193,7 @@ impl Resolver<'_> {
             .unwrap_or_else(|| "unknown".to_owned())
     }
 
-    fn sysroot(
+    pub(super) fn sysroot(
         &mut self,
         architecture: &str,
         packages: &[String],
@@ -276,7 +277,7 @@ impl Resolver<'_> {
     }
 
     /// A finding that says why packages cannot be had, by platform where it is about one.
-    fn refusal(&self, name: &str, error: &AptError) -> Finding {
+    pub(super) fn refusal(&self, name: &str, error: &AptError) -> Finding {
         let of_platform = |architecture: &str, text: String| {
             let target = all().iter().find(|target| target.debian_architecture == architecture);
             match target {

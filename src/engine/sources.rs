@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::natives::has_dependencies;
+use super::patterns::Patterns;
 use super::resolve::Resolver;
 use crate::config::{Binary, Project, Recipe, Version, discovery, image_order};
 use crate::machine::process::Process;
@@ -39,31 +41,27 @@ impl Resolver<'_> {
                 self.rust_sources(name, package, binary.as_deref(), manifest, listings)
             }
             Recipe::Go { path, .. } => self.go_sources(name, path, listings),
+            // Theirs are among those of native libraries.
+            Recipe::Built { .. } => None,
             Recipe::C { sources, include, .. } => {
                 let root = common_folder(sources, include);
-                let listing = self.listing(name, &root, listings)?;
+                let listing = self.listing(&format!("binary {name}"), &root, listings)?;
                 let inside = |path: &str| match root.as_str() {
                     "" => path.to_owned(),
                     root => format!("{root}/{path}"),
                 };
                 let mut files = Vec::new();
                 for pattern in sources {
-                    let matcher = match globset::GlobBuilder::new(pattern.trim_start_matches("./"))
-                        .literal_separator(true)
-                        .build()
-                    {
-                        Ok(glob) => glob.compile_matcher(),
+                    let matcher = match Patterns::new(&[pattern]) {
+                        Ok(matcher) => matcher,
                         Err(error) => {
-                            self.problem(
-                                "invalid-value",
-                                &format!("`{pattern}` is no pattern: {error}"),
-                            );
+                            self.problem("invalid-value", &error);
                             return None;
                         }
                     };
                     let before = files.len();
                     let paths = listing.files.keys().map(|path| inside(path));
-                    files.extend(paths.filter(|path| matcher.is_match(path)));
+                    files.extend(paths.filter(|path| matcher.matches(path)));
                     if files.len() == before {
                         let message = format!(
                             "binary {name}: no file matches `{pattern}` in {}",
@@ -107,7 +105,7 @@ impl Resolver<'_> {
             modules.push(folder);
         }
         let root = common_folder(&[], &modules);
-        let listing = self.listing(name, &root, listings)?;
+        let listing = self.listing(&format!("binary {name}"), &root, listings)?;
         let inside = |file: &str, module: &String| Path::new(&root).join(file).starts_with(module);
         let is_source = |file: &str| modules.iter().any(|module| inside(file, module));
         let is_pin = |file: &str| {
@@ -138,7 +136,7 @@ impl Resolver<'_> {
         manifest: &str,
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
-        let listing = self.listing(name, manifest, listings)?;
+        let listing = self.listing(&format!("binary {name}"), manifest, listings)?;
         let is_manifest = |path: &str| {
             path == "Cargo.lock" || path == "Cargo.toml" || path.ends_with("/Cargo.toml")
         };
@@ -201,7 +199,7 @@ impl Resolver<'_> {
             digest: listing.digest(is_source),
             folder: manifest.to_owned(),
             lock_digest,
-            has_dependencies: lock.lines().any(|line| line.starts_with("source = ")),
+            has_dependencies: has_dependencies(&lock),
             files: Vec::new(),
             go: None,
             program,
@@ -332,7 +330,8 @@ impl Resolver<'_> {
     }
 
     /// The files of a folder that no ignore file excludes, with their digests.
-    fn listing(
+    /// `name` is who wants them.
+    pub(super) fn listing(
         &mut self,
         name: &str,
         folder: &str,
@@ -343,11 +342,12 @@ impl Resolver<'_> {
         }
         let root = self.folder.join(folder);
         if !root.is_dir() {
-            let message = format!("binary {name}: there is no folder {}", root.display());
+            let message = format!("{name}: there is no folder {}", root.display());
             self.problem("missing-folder", &message);
             return None;
         }
-        let mut listing = Listing { root: root.clone(), files: BTreeMap::new() };
+        let mut listing =
+            Listing { root: root.clone(), folder: folder.to_owned(), files: BTreeMap::new() };
         let output = self.folder.join("target");
         let walk = ignore::WalkBuilder::new(&root)
             .hidden(false)
@@ -371,7 +371,7 @@ impl Resolver<'_> {
                 Ok(())
             });
             if let Err(error) = result {
-                self.problem("unreadable-source", &format!("binary {name}: {error}"));
+                self.problem("unreadable-source", &format!("{name}: {error}"));
             }
         }
         listing.files.retain(|path, _| !matches!(path.as_str(), "images.toml" | "images.lock"));

@@ -16,7 +16,7 @@ pub fn check(summary: &LayerSummary, layer: &str, target: &Description) -> Vec<F
         .iter()
         .filter(|(_, facts)| facts.machine != EM_BPF)
         .filter_map(|(path, facts)| {
-            let (code, problem) = problem(facts, target)?;
+            let (code, problem) = mismatch(facts, target)?;
             let message = format!("/{path} in layer `{layer}` {problem}");
             Some(Finding::new(code, message).help(
                 "a file like this cannot start there: compile it for the platform, or leave it out",
@@ -25,7 +25,8 @@ pub fn check(summary: &LayerSummary, layer: &str, target: &Description) -> Vec<F
         .collect()
 }
 
-fn problem(facts: &ElfFacts, target: &Description) -> Option<(&'static str, String)> {
+/// How a file is not for `target`: a code and words that follow the file's name.
+pub fn mismatch(facts: &ElfFacts, target: &Description) -> Option<(&'static str, String)> {
     let (elf, platform) = (&target.elf, &target.platform);
     let fits = facts.machine == elf.machine
         && facts.class == elf.class

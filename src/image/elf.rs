@@ -15,6 +15,7 @@ use object::elf::{
     Vernaux, Verneed,
 };
 use object::read::ReadCache;
+use object::read::archive::ArchiveFile;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 use object::{Endianness, Pod, ReadRef, StringTable};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,20 @@ pub fn facts(file: impl Read + Seek) -> Option<ElfFacts> {
         _ => Segments::<object::elf::FileHeader64<Endianness>, _>::tell(data, &mut facts),
     };
     Some(facts)
+}
+
+/// The headers of the objects in an archive of `ar`, with their names. Other members, such as
+/// those of compilers' own forms, are left out.
+pub fn archive_members(file: impl Read + Seek) -> Vec<(String, ElfFacts)> {
+    let data = &ReadCache::new(file);
+    let Ok(archive) = ArchiveFile::parse(data) else { return Vec::new() };
+    let members = archive.members().map_while(Result::ok).filter_map(|member| {
+        let (at, size_bytes) = member.file_range();
+        let head = data.read_bytes_at(at, size_bytes.min(64)).ok()?;
+        let facts = facts(std::io::Cursor::new(head))?;
+        Some((String::from_utf8_lossy(member.name()).into_owned(), facts))
+    });
+    members.collect()
 }
 
 /// What the loader maps, and how much more may be read of it.

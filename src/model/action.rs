@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::package::Package;
+use super::source::Origin;
 use super::{Digest, Platform};
 
 /// The constant folder below which a sandbox mounts what an action names.
@@ -22,8 +23,10 @@ pub enum Action {
     UnpackPackages(UnpackAction),
     /// Collect the crates of a lock file into a folder source. May use the network.
     VendorCrates {
-        /// Name of the source listing that holds the manifests.
-        sources: String,
+        /// Where the manifests are.
+        sources: VendorSources,
+        /// Text of the lock file, where the sources have none.
+        lock: Option<String>,
         /// Digest of the manifests and the lock file.
         digest: Digest,
     },
@@ -38,8 +41,28 @@ pub enum Action {
         /// Version of the Go that downloads.
         go: String,
     },
+    /// Collect the sources of a library. May use the network.
+    FetchSource {
+        /// Where they come from; never a folder of the project.
+        origin: Origin,
+        /// Digest of the archive of a crate.
+        checksum: Option<Digest>,
+    },
     /// Run commands in a sandbox.
     Process(Box<ProcessAction>),
+    /// Join the trees of the needs into one: a sysroot of packages and built libraries.
+    /// What two of them have must be the same.
+    JoinTrees {
+        /// Names of the needs, for people.
+        names: Vec<String>,
+    },
+    /// Check files that somebody else built, and put them where libraries belong.
+    InstallFiles {
+        /// The files: `to` is a path in the output.
+        files: Vec<ProjectFile>,
+        /// What must result.
+        product: LibraryProduct,
+    },
     /// Make a layer.
     PackLayer(Box<LayerAction>),
     /// Check the ELF files of an image against its platform and one another.
@@ -59,6 +82,24 @@ pub enum Action {
         platforms: Vec<Platform>,
         /// Annotations of the index.
         annotations: BTreeMap<String, String>,
+    },
+}
+
+/// Where the manifests are whose crates are collected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "in")]
+pub enum VendorSources {
+    /// In a source listing.
+    Listing {
+        /// Its name.
+        name: String,
+        /// Folder of the workspace in the project.
+        folder: String,
+    },
+    /// In a folder of the tree of the only need.
+    Need {
+        /// The folder, empty for the top.
+        folder: String,
     },
 }
 
@@ -106,13 +147,32 @@ pub struct ProcessAction {
     pub mounts: BTreeMap<String, Mount>,
     /// Small files written below `@{tools}`, by path; all executable.
     pub tools: BTreeMap<String, String>,
-    /// Sources, seen as `@{src}`.
-    pub sources: SourceReference,
+    /// Sources of the project, seen as `@{src}`. Without, a need is mounted there.
+    pub sources: Option<SourceReference>,
     /// Name of the folder `@{build}` that compilers may keep state in. Units that share it
     /// never run at the same time.
     pub state: String,
     /// How the commands share cores.
     pub jobs: JobStyle,
+    /// What the output has to hold, where it is a library.
+    pub product: Option<LibraryProduct>,
+}
+
+/// What the output of a library's recipe has to hold, all of it for one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryProduct {
+    /// What the files are for.
+    pub platform: Platform,
+    /// Folder of libraries in the output, such as `usr/lib/aarch64-linux-gnu`.
+    pub folder: String,
+    /// Names that programs link with: `lib<name>.so` or `lib<name>.a` there.
+    pub libraries: Vec<String>,
+    /// Whether shared libraries are kept, and must be there.
+    pub shared: bool,
+    /// Whether archives are kept, and must be there.
+    pub archives: bool,
+    /// Further paths in the output, such as headers.
+    pub paths: Vec<String>,
 }
 
 /// Sources of an action: the name finds the folder, the digest stands for its content.
@@ -169,6 +229,12 @@ pub enum LayerContent {
     Outputs {
         /// `(path in the tree, absolute path in the image)`
         files: Vec<(String, String)>,
+    },
+    /// The shared libraries of the tree of the first need that lie in `folder`: each file
+    /// that has a SONAME, and the link of that name.
+    SharedLibraries {
+        /// Folder in the tree, and in the image.
+        folder: String,
     },
     /// Files of the project.
     Files {

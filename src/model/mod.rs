@@ -10,6 +10,7 @@ pub mod event;
 pub mod finding;
 pub mod package;
 pub mod platform;
+pub mod source;
 pub mod tree;
 
 pub use configuration::Configuration;

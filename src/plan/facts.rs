@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Project;
-use crate::model::action::ProjectFile;
+use crate::config::{Project, Target};
+use crate::model::action::{ProjectFile, SourceReference};
 use crate::model::package::PackageSet;
+use crate::model::source::Origin;
 use crate::model::{Digest, Platform};
 use crate::toolchain::description::Description;
+
+/// Tools that have a part of their own, instead of being added to the userland.
+pub const BUILD_SYSTEMS: [&str; 2] = ["cmake", "meson"];
 
 /// One source file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +30,8 @@ pub struct SourceFile {
 pub struct Listing {
     /// The folder.
     pub root: PathBuf,
+    /// Its path in the project.
+    pub folder: String,
     /// The files.
     pub files: BTreeMap<String, SourceFile>,
 }
@@ -93,6 +100,38 @@ pub struct BinarySources {
     pub program: String,
 }
 
+/// Sources of what another build system makes.
+#[derive(Clone, Debug)]
+pub struct NativeSources {
+    /// Where they come from.
+    pub origin: Origin,
+    /// Digest of the archive of a crate.
+    pub checksum: Option<Digest>,
+    /// The snapshot, where they are a folder of the project.
+    pub reference: Option<SourceReference>,
+    /// That folder.
+    pub start: String,
+    /// Names and texts of the patches, in order.
+    pub patches: Vec<(String, String)>,
+    /// Lock file for cargo, where the sources have none.
+    pub lock: Option<String>,
+    /// Manifests and lock file for cargo, by digest.
+    pub lock_digest: Digest,
+    /// Whether there are crates to fetch before compiling.
+    pub has_dependencies: bool,
+}
+
+/// What is done for a target before anything is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreBuild {
+    /// Packages for the sysroot.
+    pub packages: Vec<String>,
+    /// Packages for the userland.
+    pub tools: Vec<String>,
+    /// Scripts that run at the start of each compile unit.
+    pub scripts: Vec<String>,
+}
+
 /// Everything that was learned.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -114,14 +153,22 @@ pub struct Facts {
     pub c_flags: BTreeMap<String, Vec<String>>,
     /// `clang`, `lld` and the LLVM tools.
     pub llvm: PackageSet,
-    /// Shell, core tools, `make`, `pkg-config`.
-    pub userland: PackageSet,
+    /// Shell, core tools, `make`, `pkg-config`, by what is added to them.
+    pub userlands: BTreeMap<Vec<String>, PackageSet>,
+    /// `cmake` and `meson`, where something is built with them.
+    pub build_systems: BTreeMap<String, PackageSet>,
     /// Rust, if anything needs it.
     pub rust: Option<RustProvider>,
     /// Sysroot packages by Debian architecture and sorted development packages.
     pub sysroots: BTreeMap<(String, Vec<String>), PackageSet>,
     /// Root packages of images by image name and platform.
     pub roots: BTreeMap<(String, Platform), PackageSet>,
+    /// Run-time packages of libraries that a base lacks, by image, library and platform.
+    pub runtimes: BTreeMap<(String, String, Platform), PackageSet>,
+    /// Sources by `library NAME` or `binary NAME`.
+    pub natives: BTreeMap<String, NativeSources>,
+    /// What is done before builds, by triple.
+    pub pre_builds: BTreeMap<String, PreBuild>,
     /// Sources by binary name.
     pub binaries: BTreeMap<String, BinarySources>,
     /// Listings by name.
@@ -130,7 +177,20 @@ pub struct Facts {
     pub files: BTreeMap<String, Vec<ProjectFile>>,
 }
 
+/// Overrides of a target that has none.
+static NO_OVERRIDES: LazyLock<Target> = LazyLock::new(Target::default);
+
 impl Facts {
+    /// The user's overrides for a target.
+    pub fn overrides(&self, target: &Description) -> &Target {
+        self.project.targets.get(&target.triple).unwrap_or(&NO_OVERRIDES)
+    }
+
+    /// What is added to the userland for a build that asks for `tools`.
+    pub fn userland_tools(&self, tools: &[String], target: &Description) -> Vec<String> {
+        userland_tools(tools, self.pre_builds.get(&target.triple))
+    }
+
     /// The tags of published images.
     pub fn tags(&self) -> impl Iterator<Item = String> + '_ {
         self.project.tags.iter().map(|tag| tag.replace("{version}", &self.version))
@@ -143,6 +203,16 @@ impl Facts {
             None => format!("{image}:{tag}"),
         }
     }
+}
+
+/// What is added to the userland for a build that asks for `tools`.
+pub fn userland_tools(tools: &[String], pre_build: Option<&PreBuild>) -> Vec<String> {
+    let own = tools.iter().filter(|name| !BUILD_SYSTEMS.contains(&name.as_str()));
+    let mut all: Vec<String> =
+        own.chain(pre_build.iter().flat_map(|found| &found.tools)).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Whether a text can be a tag (distribution specification, "Pulling manifests").

@@ -56,7 +56,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::action::{JobStyle, Mount, ProcessAction, SourceReference};
+    use crate::model::action::{JobStyle, LibraryProduct, Mount, ProcessAction, SourceReference};
 
     fn unit() -> Unit {
         let action = ProcessAction {
@@ -65,9 +65,10 @@ mod tests {
             folder: "@{src}".into(),
             mounts: BTreeMap::from([("llvm".into(), Mount::Need { need: 0 })]),
             tools: BTreeMap::from([("bin/cc".into(), "#!/bin/sh\n".into())]),
-            sources: SourceReference { name: "x".into(), digest: Digest::of(b"x") },
+            sources: Some(SourceReference { name: "x".into(), digest: Digest::of(b"x") }),
             state: "x".into(),
             jobs: JobStyle::Single,
+            product: None,
         };
         let configuration = Configuration {
             execution: "x86_64-unknown-linux-gnu".into(),
@@ -106,7 +107,18 @@ mod tests {
             a.mounts.insert("llvm".into(), machine);
         });
         differs("tools", &|a, _| drop(a.tools.insert("bin/ld".into(), String::new())));
-        differs("sources", &|a, _| a.sources.digest = Digest::of(b"y"));
+        differs("sources", &|a, _| a.sources.as_mut().unwrap().digest = Digest::of(b"y"));
+        differs("no sources", &|a, _| a.sources = None);
+        differs("product", &|a, _| {
+            a.product = Some(LibraryProduct {
+                platform: "linux/arm64".parse().unwrap(),
+                folder: "usr/lib/aarch64-linux-gnu".into(),
+                libraries: vec!["x".into()],
+                shared: true,
+                archives: false,
+                paths: vec![],
+            });
+        });
         differs("state", &|a, _| a.state.push('x'));
         differs("jobs", &|a, _| a.jobs = JobStyle::Lease);
         differs("execution", &|_, c| c.execution.push('x'));

@@ -3,10 +3,13 @@
 //! Deliberately absent: processes, files, clocks. What the plan knows about the world
 //! is in [`facts::Facts`].
 
+mod binaries;
+pub mod environment;
 pub mod explanation;
 pub mod facts;
 pub mod graph;
 pub mod images;
 pub mod key;
+pub mod libraries;
 
 pub use graph::{Plan, Unit};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cargo::shell;
 use super::environment::{Cross, environment};
+use crate::config::Strip;
 use crate::model::action::{JobStyle, Mount, ProcessAction, SourceReference};
 
 /// What is compiled.
@@ -21,6 +22,8 @@ pub struct C<'a> {
     pub ldflags: &'a [String],
     /// Folders for `-I`, relative to the project.
     pub include: &'a [String],
+    /// What is removed from the program.
+    pub strip: Strip,
     /// Sources.
     pub sources: SourceReference,
     /// Name of the compiler state.
@@ -38,13 +41,21 @@ pub fn build(cross: &Cross<'_>, c: &C<'_>, mounts: BTreeMap<String, Mount>) -> P
     for (index, file) in c.files.iter().enumerate() {
         let object = format!("@{{build}}/objects/{index}.o");
         let mut command = vec![compiler.clone(), "-O2".into(), "-fPIE".into()];
+        if c.strip != Strip::All {
+            command.push("-g".into());
+        }
         command.extend(c.flags.iter().cloned());
         command.extend(c.include.iter().map(|folder| format!("-I{folder}")));
         command.extend(["-c".into(), file.clone(), "-o".into(), object.clone()]);
         commands.push(command);
         objects.push(object);
     }
-    let mut link = vec![compiler, "-pie".into(), "-s".into()];
+    let mut link = vec![compiler, "-pie".into()];
+    match c.strip {
+        Strip::All => link.push("-s".into()),
+        Strip::Debug => link.push("-Wl,--strip-debug".into()),
+        Strip::None => {}
+    }
     // Flags such as -pthread are for both steps.
     link.extend(c.flags.iter().cloned());
     link.extend(objects);
@@ -54,10 +65,11 @@ pub fn build(cross: &Cross<'_>, c: &C<'_>, mounts: BTreeMap<String, Mount>) -> P
     ProcessAction {
         commands,
         environment: environment.variables,
+        product: None,
         folder: "@{src}".into(),
         mounts,
         tools: environment.tools,
-        sources: c.sources.clone(),
+        sources: Some(c.sources.clone()),
         state: c.state.clone(),
         jobs: JobStyle::Single,
     }

@@ -1,27 +1,32 @@
-//! Rust binaries: one cargo call per package, feature set, profile and target.
+//! Rust binaries and C libraries made by cargo: one cargo call per package, feature set,
+//! profile and target.
 
 use std::collections::BTreeMap;
 
-use super::environment::{Cross, environment, prefix_maps};
-use crate::model::action::{JobStyle, Mount, ProcessAction, SourceReference};
+use super::environment::{Cross, environment, library_folder, prefix_maps};
+use super::native::{finish, quoted};
+use crate::config::{Link, Strip};
+use crate::model::action::{JobStyle, LibraryProduct, Mount, ProcessAction, SourceReference};
 
 /// What is compiled.
 #[derive(Clone, Debug)]
 pub struct Cargo<'a> {
-    /// Package name.
-    pub package: &'a str,
-    /// Name of the binary target.
-    pub program: &'a str,
+    /// Package name, where the folder has several.
+    pub package: Option<&'a str>,
     /// Features to turn on.
     pub features: &'a [String],
     /// Whether default features stay on.
     pub default_features: bool,
     /// Cargo profile.
     pub profile: &'a str,
-    /// Further flags for rustc, from the target's overrides.
-    pub rustflags: &'a [String],
-    /// Sources.
-    pub sources: SourceReference,
+    /// Further arguments of cargo.
+    pub options: Vec<String>,
+    /// Variables of the build.
+    pub env: BTreeMap<String, String>,
+    /// Sources, unless a need is mounted as `src`.
+    pub sources: Option<SourceReference>,
+    /// Text of the lock file, where the sources have none.
+    pub lock: Option<&'a str>,
     /// Folder of the workspace in the sources.
     pub folder: String,
     /// Name of the compiler state.
@@ -30,58 +35,113 @@ pub struct Cargo<'a> {
     pub vendored: bool,
     /// Whether `rust` is a rustup toolchain instead of unpacked packages.
     pub rustup: bool,
+    /// What results.
+    pub result: Crate<'a>,
 }
 
-/// The action that leaves `bin/<program>`.
+/// What a cargo call is for.
+#[derive(Clone, Debug)]
+pub enum Crate<'a> {
+    /// `bin/<program>`.
+    Program {
+        /// Name of the binary target.
+        program: &'a str,
+        /// What is removed from it, if not what the profile removes.
+        strip: Option<Strip>,
+    },
+    /// `usr/…`, as a sysroot has it.
+    Library {
+        /// What has to result. Its first library is the crate's.
+        product: &'a LibraryProduct,
+        /// Which forms are kept.
+        link: Link,
+        /// What is removed from shared libraries.
+        strip: Strip,
+        /// Header files and folders of the source.
+        include: &'a [String],
+        /// Name that programs remember the shared library by.
+        soname: Option<&'a str>,
+    },
+}
+
+/// What a static library of Rust needs at link time.
+const STATIC_NEEDS: [&str; 6] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl"];
+
+/// The action that leaves what `cargo` is for.
 pub fn build(
     cross: &Cross<'_>,
     cargo: &Cargo<'_>,
     mounts: BTreeMap<String, Mount>,
 ) -> ProcessAction {
     let mut environment = environment(cross);
-    let root = if cargo.rustup { "@{rust}" } else { "@{rust}/usr" };
-    let libraries =
-        format!("{root}/lib:@{{rust}}/usr/lib/{0}:@{{llvm}}/usr/lib/{0}", cross.host.gnu_triple);
-    let maps = prefix_maps("--remap-path-prefix=", cross.mounts).join(" ");
-    let tool = |program: &str, arguments: &str| {
-        format!(
-            "#!/bin/sh\nLD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} \
-             exec {root}/bin/{program}{arguments} \"$@\"\n"
-        )
-    };
-    environment.tools.insert("bin/cargo".into(), tool("cargo", ""));
-    environment.tools.insert("bin/rustc".into(), tool("rustc", &format!(" {maps}")));
-    environment.tools.insert("bin/rustdoc".into(), tool("rustdoc", ""));
+    rust_tools(cross, cargo.rustup, &mut environment.tools);
+    let variables = &mut environment.variables;
+    // The `cmake` crate is told by target; build scripts for the host must not see this one.
+    variables.remove("CMAKE_TOOLCHAIN_FILE");
+    variables.remove("CMAKE_GENERATOR");
+    let mut set = |name: &str, value: &str| drop(variables.insert(name.into(), value.into()));
+    set("CARGO_HOME", "@{build}/cargo-home");
+    set("CARGO_TARGET_DIR", "@{build}/target");
+    set("CARGO_INCREMENTAL", "0");
+    set("CARGO_NET_OFFLINE", "true");
+    set("CARGO_TERM_COLOR", "never");
+    set("RUSTC", "@{tools}/bin/rustc");
+    variables.extend(cargo.env.clone());
 
     let triple = &cross.target.triple;
-    let upper = triple.replace('-', "_").to_uppercase();
-    let host_upper = cross.host.triple.replace('-', "_").to_uppercase();
-    let variables = &mut environment.variables;
-    let mut set = |name: String, value: String| drop(variables.insert(name, value));
-    set("CARGO_HOME".into(), "@{build}/cargo-home".into());
-    set("CARGO_TARGET_DIR".into(), "@{build}/target".into());
-    set("CARGO_INCREMENTAL".into(), "0".into());
-    set("CARGO_NET_OFFLINE".into(), "true".into());
-    set("CARGO_TERM_COLOR".into(), "never".into());
-    set("RUSTC".into(), "@{tools}/bin/rustc".into());
-    set(
-        format!("CARGO_TARGET_{upper}_LINKER"),
-        format!("@{{tools}}/bin/{}-cc", cross.target.gnu_triple),
-    );
-    if !cargo.rustflags.is_empty() {
-        set(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), cargo.rustflags.join(" "));
+    let profile_folder = if cargo.profile == "dev" { "debug" } else { cargo.profile };
+    let built = format!("@{{build}}/target/{triple}/{profile_folder}");
+    let source = if cargo.folder.is_empty() {
+        "@{src}".to_owned()
+    } else {
+        format!("@{{src}}/{}", cargo.folder)
+    };
+    // A lock file of our own needs a copy, and so does a source that is no snapshot: times in
+    // the store say nothing.
+    let copied = cargo.sources.is_none() || cargo.lock.is_some();
+    let folder = if copied { "@{build}/source".to_owned() } else { source.clone() };
+    let mut prepare = String::from("mkdir -p \"$CARGO_HOME\" \"$HOME\"\n");
+    prepare.push_str(if cargo.vendored {
+        "sed 's#@VENDOR@#@{vendor}#g' '@{vendor}/config.toml' > \"$CARGO_HOME/config.toml\"\n"
+    } else {
+        ": > \"$CARGO_HOME/config.toml\"\n"
+    });
+    // cargo does not know what libraries and compilers are mounted: where they changed,
+    // build scripts run again with what stands on them, and so do packages that no registry
+    // has, which may name libraries themselves.
+    prepare.push_str(&format!(
+        "stamp='{built}/xstitch-inputs'\n\
+         if test -d '{built}' && test \"$(cat \"$stamp\" 2>/dev/null)\" != '@{{inputs}}'; then\n  \
+         rm -rf '{built}'/.fingerprint/*/run-build-script-*\n  \
+         for unit in '{built}'/.fingerprint/*; do\n    \
+         name=$(basename \"${{unit%-*}}\")\n    set -- '{crates}/'\"$name\"-[0-9]*\n    \
+         if test ! -d \"$1\"; then rm -rf \"$unit\"; fi\n  done\nfi\n\
+         mkdir -p '{built}'\necho '@{{inputs}}' > \"$stamp\"\n",
+        crates = if cargo.vendored { "@{vendor}/crates" } else { "/nonexistent" },
+    ));
+    if copied {
+        prepare.push_str(&format!(
+            "rm -rf '{folder}'\nmkdir -p '{folder}'\ncp -R {}/. '{folder}'\nchmod -R u+w '{folder}'\n",
+            quoted(&source)
+        ));
     }
-    // Build scripts and macros run here: they are linked against the locked suite too.
-    if triple != &cross.host.triple {
-        set(format!("CARGO_TARGET_{host_upper}_LINKER"), "@{tools}/bin/host-cc".into());
+    if cargo.lock.is_some() {
+        prepare.push_str(&format!("cp '@{{tools}}/Cargo.lock' '{folder}/Cargo.lock'\n"));
+    }
+    if let Some(lock) = cargo.lock {
+        environment.tools.insert("Cargo.lock".into(), lock.to_owned());
     }
 
-    let profile_folder = if cargo.profile == "dev" { "debug" } else { cargo.profile };
+    let verb = match cargo.result {
+        Crate::Program { .. } => "build",
+        Crate::Library { .. } => "rustc",
+    };
     let mut command: Vec<String> =
-        ["cargo", "build", "--locked", "--offline"].map(String::from).into();
+        ["cargo", verb, "--locked", "--offline"].map(String::from).into();
     command.extend(["--profile".into(), cargo.profile.into()]);
-    command.extend(["--package".into(), cargo.package.into()]);
-    command.extend(["--bin".into(), cargo.program.into()]);
+    if let Some(package) = cargo.package {
+        command.extend(["--package".into(), package.into()]);
+    }
     command.extend(["--target".into(), triple.clone()]);
     if !cargo.default_features {
         command.push("--no-default-features".into());
@@ -89,33 +149,111 @@ pub fn build(
     if !cargo.features.is_empty() {
         command.extend(["--features".into(), cargo.features.join(",")]);
     }
-    let configure = if cargo.vendored {
-        "sed 's#@VENDOR@#@{vendor}#g' '@{vendor}/config.toml' > \"$CARGO_HOME/config.toml\""
-    } else {
-        ": > \"$CARGO_HOME/config.toml\""
-    };
-    let built = format!("@{{build}}/target/{triple}/{profile_folder}/{}", cargo.program);
+    command.extend(cargo.options.iter().cloned());
+    let mut commands = vec![shell(&prepare)];
+    match &cargo.result {
+        Crate::Program { program, strip } => {
+            command.extend(["--bin".into(), (*program).into()]);
+            commands.push(in_folder(&folder, command));
+            let strip = match strip {
+                None | Some(Strip::None) => String::new(),
+                Some(Strip::Debug) => format!(" && strip --strip-debug '@{{out}}/bin/{program}'"),
+                Some(Strip::All) => format!(" && strip '@{{out}}/bin/{program}'"),
+            };
+            commands.push(shell(&format!(
+                "mkdir -p '@{{out}}/bin' && cp '{built}/{program}' '@{{out}}/bin/{program}'{strip}"
+            )));
+        }
+        Crate::Library { product, link, strip, include, soname } => {
+            let name = product.libraries.first().map_or("", String::as_str);
+            let own = format!("lib{name}.so");
+            let soname = soname.unwrap_or(&own);
+            let forms = [(product.shared, "cdylib"), (product.archives, "staticlib")];
+            let forms: Vec<&str> =
+                forms.iter().filter(|(wanted, _)| *wanted).map(|(_, form)| *form).collect();
+            command.extend(["--lib".into(), "--crate-type".into(), forms.join(",")]);
+            command.extend(["--".into(), format!("-Clink-arg=-Wl,-soname,{soname}")]);
+            commands.push(in_folder(&folder, command));
+            commands.push(shell(&install(cross, product, &built, name, soname)));
+            let headers = super::cc::install_headers(include);
+            commands.push(shell(&format!("cd {}\n{headers}", quoted(&folder))));
+            let needs: Vec<String> = STATIC_NEEDS.iter().map(|need| (*need).into()).collect();
+            commands.push(shell(&super::cc::package_file(cross, name, &needs)));
+            let script = include_str!("../../templates/library/finish.sh");
+            environment.tools.insert("finish.sh".into(), script.into());
+            commands.push(shell(&finish(cross, *link, *strip)));
+        }
+    }
     ProcessAction {
-        commands: vec![
-            shell(&format!("mkdir -p \"$CARGO_HOME\" \"$HOME\" && {configure}")),
-            command,
-            shell(&format!(
-                "mkdir -p '@{{out}}/bin' && cp '{built}' '@{{out}}/bin/{}'",
-                cargo.program
-            )),
-        ],
+        commands,
         environment: environment.variables,
-        folder: if cargo.folder.is_empty() {
-            "@{src}".into()
-        } else {
-            format!("@{{src}}/{}", cargo.folder)
-        },
+        folder: "@{build}".into(),
         mounts,
         tools: environment.tools,
         sources: cargo.sources.clone(),
         state: cargo.state.clone(),
         jobs: JobStyle::Jobserver,
+        product: match &cargo.result {
+            Crate::Program { .. } => None,
+            Crate::Library { product, .. } => Some((*product).clone()),
+        },
     }
+}
+
+/// A command started in another folder than the action's.
+fn in_folder(folder: &str, command: Vec<String>) -> Vec<String> {
+    let mut line = shell("cd \"$1\"; shift; exec \"$@\"");
+    line.extend(["sh".into(), folder.to_owned()]);
+    line.extend(command);
+    line
+}
+
+/// A script that puts what cargo left below the stage.
+fn install(
+    cross: &Cross<'_>,
+    product: &LibraryProduct,
+    built: &str,
+    name: &str,
+    soname: &str,
+) -> String {
+    let stage = format!("@{{build}}/stage/{}", library_folder(cross.target));
+    let mut script = format!("rm -rf '@{{build}}/stage'\nmkdir -p '{stage}'\n");
+    let forms = [(product.shared, "so", soname), (product.archives, "a", "")];
+    for (_, ending, as_name) in forms.iter().filter(|(wanted, ..)| *wanted) {
+        let file = format!("lib{name}.{ending}");
+        let to = if as_name.is_empty() { &file } else { *as_name };
+        script.push_str(&format!(
+            "if test ! -f '{built}/{file}'; then\n  echo 'the crate left no {file}; it left:'\n  \
+             ls '{built}' | grep '^lib' || true\n  exit 1\nfi\ncp '{built}/{file}' '{stage}/{to}'\n"
+        ));
+        if *to != file {
+            script.push_str(&format!("ln -s '{to}' '{stage}/{file}'\n"));
+        }
+    }
+    script
+}
+
+/// cargo and rustc below `@{tools}`.
+pub fn rust_tools(cross: &Cross<'_>, rustup: bool, tools: &mut BTreeMap<String, String>) {
+    let root = if rustup { "@{rust}" } else { "@{rust}/usr" };
+    let libraries =
+        format!("{root}/lib:@{{rust}}/usr/lib/{0}:@{{llvm}}/usr/lib/{0}", cross.host.gnu_triple);
+    let maps = prefix_maps("--remap-path-prefix=", cross.mounts).join(" ");
+    let tool = |program: &str, before: &str, arguments: &str| {
+        format!(
+            "#!/bin/sh\n{before}LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} \
+             exec {root}/bin/{program}{arguments} \"$@\"\n"
+        )
+    };
+    // Where archives for the target are; what is for the host names no target.
+    let archives = format!(
+        "case \" $* \" in *' --target '*|*' --target='*) set -- \"$@\" \
+         '-Lnative=@{{sysroot}}/{}' ;; esac\n",
+        library_folder(cross.target)
+    );
+    tools.insert("bin/cargo".into(), tool("cargo", "", ""));
+    tools.insert("bin/rustc".into(), tool("rustc", &archives, &format!(" {maps}")));
+    tools.insert("bin/rustdoc".into(), tool("rustdoc", "", ""));
 }
 
 /// A command line for the userland's shell.

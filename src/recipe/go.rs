@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cargo::shell;
 use super::environment::{Cross, environment, prefix_maps};
+use crate::config::Strip;
 use crate::model::action::{JobStyle, Mount, ProcessAction, SourceReference};
 
 /// What is compiled.
@@ -19,6 +20,8 @@ pub struct Go<'a> {
     pub ldflags: &'a [String],
     /// Whether C is compiled.
     pub cgo: bool,
+    /// What is removed from the program.
+    pub strip: Strip,
     /// Sources.
     pub sources: SourceReference,
     /// Folder of the module in the sources.
@@ -63,13 +66,23 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
         set("CC", format!("{}-cc", cross.target.gnu_triple));
         set("CXX", format!("{}-c++", cross.target.gnu_triple));
         set("AR", "ar".into());
-        let flags = format!("-O2 -g {}", prefix_maps("-ffile-prefix-map=", cross.mounts).join(" "));
+        // Go does not know what is mounted: a name that stands for it enters what Go hashes.
+        let mut flags = vec!["-O2".to_owned(), "-g".into(), "-DXSTITCH_INPUTS=@{inputs}".into()];
+        flags.extend(prefix_maps("-ffile-prefix-map=", cross.mounts));
+        flags.extend(cross.overrides.cflags.iter().cloned());
+        let flags = flags.join(" ");
         set("CGO_CFLAGS", flags.clone());
         set("CGO_CXXFLAGS", flags);
         set("CGO_LDFLAGS", "-O2 -g".into());
         set("PKG_CONFIG", "@{tools}/bin/pkg-config".into());
     }
-    let mut ldflags = vec!["-buildid=".to_owned(), "-s".to_owned(), "-w".to_owned()];
+    let mut ldflags = vec!["-buildid=".to_owned()];
+    let strip: &[&str] = match go.strip {
+        Strip::All => &["-s", "-w"],
+        Strip::Debug => &["-w"],
+        Strip::None => &[],
+    };
+    ldflags.extend(strip.iter().map(|flag| (*flag).to_owned()));
     ldflags.extend(go.ldflags.iter().cloned());
     let mut command: Vec<String> =
         ["go", "build", "-trimpath", "-buildvcs=false", "-p", "@{jobs}"].map(String::from).into();
@@ -85,6 +98,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
     ProcessAction {
         commands: vec![shell("mkdir -p '@{build}/home' '@{out}/bin'"), command],
         environment: environment.variables,
+        product: None,
         folder: if go.folder.is_empty() {
             "@{src}".into()
         } else {
@@ -92,7 +106,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
         },
         mounts,
         tools: environment.tools,
-        sources: go.sources.clone(),
+        sources: Some(go.sources.clone()),
         state: go.state.clone(),
         jobs: JobStyle::Lease,
     }

@@ -1,7 +1,9 @@
-//! Recipes: what a binary's units run, as data. Pure: nothing here looks at the machine.
+//! Recipes: what units of binaries and libraries run, as data. Pure: nothing here looks at the machine.
 
 pub mod c;
 pub mod cargo;
+pub mod cc;
 pub mod environment;
 pub mod go;
+pub mod native;
 pub mod probes;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use super::lists::{digest_of_sources, problems, source_files, sources_without};
+use super::lists::{digest_of_sources, problems, run_time_depends, source_files, sources_without};
 pub use super::refusal::AptError;
 use crate::machine::disk::available_bytes;
 use crate::machine::environment::Environment;
@@ -37,6 +37,7 @@ const PROVIDED_VERSION: &str = "9999:9999";
 pub struct Apt {
     state: PathBuf,
     apt_get: Option<PathBuf>,
+    apt_cache: Option<PathBuf>,
     environment: BTreeMap<String, String>,
     offline: bool,
     apt_config: Option<PathBuf>,
@@ -64,6 +65,7 @@ impl Apt {
         Self {
             state,
             apt_get: environment.find_program("apt-get"),
+            apt_cache: environment.find_program("apt-cache"),
             apt_config: environment.find_program("apt-config"),
             sources: OnceLock::new(),
             environment: variables,
@@ -107,6 +109,40 @@ impl Apt {
         packages.sort();
         packages.dedup();
         Ok(PackageSet { packages })
+    }
+
+    /// Names of the packages that hold the shared libraries of a development package: those
+    /// that it depends on in its own version (Debian policy 8.4). One that only stands for
+    /// another development package has that one's.
+    pub fn run_time_packages(
+        &self,
+        architecture: &str,
+        package: &str,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Vec<String>, AptError> {
+        if self.offline {
+            let what = format!("asking what {package} needs at run time");
+            return Err(AptError::Offline { what });
+        }
+        let _alone = self.lock(architecture)?;
+        self.update(architecture, tell)?;
+        let mut wanted = vec![package.to_owned()];
+        let mut seen = Vec::new();
+        let mut names = Vec::new();
+        while let Some(name) = wanted.pop() {
+            let process = self.program(self.apt_cache.as_ref(), architecture)?;
+            let output = process.args(["--no-all-versions", "show"]).arg(&name).output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let (libraries, others) = run_time_depends(&text);
+            seen.push(name);
+            if libraries.is_empty() {
+                wanted.extend(others.into_iter().filter(|other| !seen.contains(other)));
+            }
+            names.extend(libraries);
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     /// Downloads pinned packages into `destination`, checks them, and returns their files
@@ -211,7 +247,11 @@ impl Apt {
 
     /// An `apt-get` that knows one architecture and none of the machine's own state.
     fn apt(&self, architecture: &str) -> Result<Process, AptError> {
-        let program = self.apt_get.as_ref().ok_or(AptError::NoApt)?;
+        self.program(self.apt_get.as_ref(), architecture)
+    }
+
+    fn program(&self, program: Option<&PathBuf>, architecture: &str) -> Result<Process, AptError> {
+        let program = program.ok_or(AptError::NoApt)?;
         let folder = self.folder(architecture)?;
         let options = [
             format!("Dir::State={}", folder.join("state").display()),

@@ -56,6 +56,26 @@ pub fn problems(text: &str) -> String {
     }
 }
 
+/// Of a package's stanza: what it depends on in its own version and is no development
+/// package, and the development packages that it depends on.
+pub fn run_time_depends(stanza: &str) -> (Vec<String>, Vec<String>) {
+    let field = |name: &str| {
+        stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or("")
+    };
+    let own = format!("(= {})", field("Version"));
+    let (mut libraries, mut others) = (Vec::new(), Vec::new());
+    for depend in field("Depends").split(',') {
+        let first = depend.split('|').next().unwrap_or_default().trim();
+        let name = first.split([' ', ':']).next().unwrap_or_default().to_owned();
+        if name.ends_with("-dev") {
+            others.push(name);
+        } else if first.ends_with(&own) {
+            libraries.push(name);
+        }
+    }
+    (libraries, others)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +121,17 @@ mod tests {
         assert_eq!(problems(text), "E: Failed to fetch y");
         assert_eq!(problems("Get:1 x\nW: z\n"), "W: z");
         assert_eq!(problems("apt: not found"), "apt: not found");
+    }
+}
+
+#[cfg(test)]
+mod run_time_tests {
+    #[test]
+    fn libraries_are_found_by_version() {
+        let stanza = "Package: libzmq3-dev\nVersion: 4.3.4-6\nDepends: libzmq5 (= 4.3.4-6), \
+                      libpgm-dev (>= 5), libkrb5-dev | heimdal-dev, libc6-dev\n";
+        let (libraries, others) = super::run_time_depends(stanza);
+        assert_eq!(libraries, ["libzmq5"]);
+        assert_eq!(others, ["libpgm-dev", "libkrb5-dev", "libc6-dev"]);
     }
 }

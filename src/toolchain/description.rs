@@ -25,12 +25,16 @@ pub struct Description {
     pub dynamic_loader: String,
     /// CPU baseline that code is compiled for.
     pub cpu: String,
-    /// Emulator that may run a finished image in tests; never used to build.
+    /// Emulator that may run a finished image in tests, or be a `runner`; never used to build.
     pub emulator: String,
     /// `--target` of clang.
     pub clang_triple: String,
     /// Further compiler flags that the ABI or the baseline needs.
     pub cflags: Vec<String>,
+    /// What `uname -m` says there, which CMake asks for.
+    pub machine: String,
+    /// Meson's name of the processor family.
+    pub cpu_family: String,
     /// `GOARCH`.
     pub goarch: String,
     /// Go's variables for the baseline, such as `GOARM`.

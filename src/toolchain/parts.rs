@@ -23,7 +23,7 @@ fn part(name: &str) -> &'static Part {
 }
 
 /// Requests for the part, best first, with `extra` packages added to each.
-/// `name` is one of `go`, `llvm`, `rust`, `rust-std`, `userland`, `sysroot`.
+/// `name` is one of `cmake`, `go`, `llvm`, `meson`, `rust`, `rust-std`, `userland`, `sysroot`.
 pub fn requests(name: &str, architecture: &str, extra: &[String]) -> Vec<PackageRequest> {
     let part = part(name);
     part.candidates
@@ -38,6 +38,17 @@ pub fn requests(name: &str, architecture: &str, extra: &[String]) -> Vec<Package
 /// The request for the root of an image.
 pub fn root_request(architecture: &str, packages: &[String]) -> PackageRequest {
     request(architecture, packages.to_vec(), &part("root").provided, true)
+}
+
+/// The request for packages in a layer on a base that has `provided`.
+pub fn run_time_request(
+    architecture: &str,
+    packages: Vec<String>,
+    provided: Vec<String>,
+) -> PackageRequest {
+    let mut request = request(architecture, packages, &provided, true);
+    request.provided.dedup();
+    request
 }
 
 fn request(
@@ -60,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_part() {
-        for name in ["go", "llvm", "rust", "rust-std", "userland", "sysroot"] {
+        for name in ["cmake", "go", "llvm", "meson", "rust", "rust-std", "userland", "sysroot"] {
             let requests = requests(name, "arm64", &["libssl-dev".into()]);
             assert!(!requests.is_empty(), "{name}");
             assert!(requests[0].packages.contains(&"libssl-dev".to_owned()));

@@ -1,0 +1,415 @@
+//! What resolving learns of native libraries and of programs that other build systems make:
+//! their sources, patches and lock files, what images lack at run time, and which packages
+//! all compile units need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use super::patterns::Patterns;
+use super::resolve::Resolver;
+use crate::config::pre_build::pre_build;
+use crate::config::{Base, Kind, LibraryRecipe, Project, Recipe, library_closure};
+use crate::model::action::SourceReference;
+use crate::model::package::{PackageRequest, PackageSet};
+use crate::model::source::Origin;
+use crate::model::{Digest, Finding, Place, Platform};
+use crate::plan::facts::{BUILD_SYSTEMS, Listing, NativeSources, PreBuild, userland_tools};
+use crate::plan::libraries::{build_tools, development_packages};
+use crate::source::lock::LockedSet;
+use crate::toolchain::description::Description;
+use crate::toolchain::parts;
+
+/// Something that another build system makes.
+pub struct NativeBuild<'a> {
+    /// `library NAME` or `binary NAME`.
+    pub what: String,
+    /// Where its sources come from.
+    pub origin: &'a Origin,
+    /// Folder in them.
+    pub folder: &'a str,
+    /// By what.
+    pub kind: &'a Kind,
+    /// Patches.
+    pub patches: &'a [String],
+    /// Libraries that it is built against.
+    pub needs: &'a [String],
+    /// Packages of its build.
+    pub tools: &'a [String],
+    /// Where it is declared.
+    pub place: &'a Place,
+}
+
+/// Everything that other build systems make, of the libraries and of `binaries`.
+pub fn native_builds<'a>(
+    project: &'a Project,
+    binaries: &BTreeSet<&String>,
+) -> Vec<NativeBuild<'a>> {
+    let libraries = project.libraries.iter().filter_map(|(name, library)| {
+        let LibraryRecipe::Built { origin, folder, kind } = &library.recipe else { return None };
+        Some(NativeBuild {
+            what: format!("library {name}"),
+            origin,
+            folder,
+            kind,
+            patches: &library.patches,
+            needs: &library.needs,
+            tools: &library.tools,
+            place: &library.place,
+        })
+    });
+    let binaries = project.binaries.iter().filter(|(name, _)| binaries.contains(name));
+    let binaries = binaries.filter_map(|(name, binary)| {
+        let Recipe::Built { origin, folder, kind, .. } = &binary.recipe else { return None };
+        Some(NativeBuild {
+            what: format!("binary {name}"),
+            origin,
+            folder,
+            kind,
+            patches: &[],
+            needs: &binary.libraries,
+            tools: &binary.tools,
+            place: &binary.place,
+        })
+    });
+    libraries.chain(binaries).collect()
+}
+
+/// What is done before builds, by triple.
+pub fn pre_builds(
+    project: &Project,
+    targets: &[&'static Description],
+) -> BTreeMap<String, PreBuild> {
+    let of = |target: &&'static Description| {
+        let lines = &project.targets.get(&target.triple)?.pre_build;
+        let request = pre_build(lines, &target.debian_architecture);
+        let found =
+            PreBuild { packages: request.packages, tools: request.tools, scripts: request.scripts };
+        Some((target.triple.clone(), found))
+    };
+    targets.iter().filter_map(of).collect()
+}
+
+impl Resolver<'_> {
+    /// The sources of a build, or nothing and a finding.
+    pub(super) fn native_sources(
+        &mut self,
+        build: &NativeBuild<'_>,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<NativeSources> {
+        let before = self.findings.len();
+        let sources = self.unplaced_sources(build, listings);
+        for finding in &mut self.findings[before..] {
+            finding.place.get_or_insert_with(|| build.place.clone());
+        }
+        sources
+    }
+
+    fn unplaced_sources(
+        &mut self,
+        build: &NativeBuild<'_>,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<NativeSources> {
+        let mut patches = Vec::new();
+        for name in build.patches {
+            match fs::read_to_string(self.folder.join(name)) {
+                Ok(text) => patches.push((name.clone(), text)),
+                Err(error) => {
+                    let message =
+                        format!("{}: cannot read the patch `{name}`: {error}", build.what);
+                    self.problem("missing-file", &message);
+                }
+            }
+        }
+        let mut sources = NativeSources {
+            origin: build.origin.clone(),
+            checksum: None,
+            reference: None,
+            start: String::new(),
+            patches,
+            lock: None,
+            lock_digest: Digest::of(b""),
+            has_dependencies: false,
+        };
+        match build.origin {
+            Origin::Path { path } => {
+                let (name, listing) = self.path_listing(build, path, listings)?;
+                let digest = listing.digest(|_| true);
+                sources.reference = Some(SourceReference { name, digest });
+                sources.start.clone_from(path);
+            }
+            Origin::Archive { at, .. }
+                if !at.contains("://") && !self.folder.join(at).is_file() =>
+            {
+                let message = format!("{}: there is no archive `{at}`", build.what);
+                self.problem("missing-file", &message);
+                return None;
+            }
+            Origin::Crate { .. } => sources.checksum = None,
+            _ => {}
+        }
+        if matches!(build.kind, Kind::Cargo { .. }) {
+            self.own_cargo_lock(build, &mut sources, listings);
+        }
+        Some(sources)
+    }
+
+    /// The listing of a folder of the project, of declared inputs only where there are some.
+    fn path_listing(
+        &mut self,
+        build: &NativeBuild<'_>,
+        path: &str,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<(String, Listing)> {
+        let listing = self.listing(&build.what, path, listings)?;
+        let Kind::Command { inputs, .. } = build.kind else {
+            return Some((path.to_owned(), listing));
+        };
+        if inputs.is_empty() {
+            return Some((path.to_owned(), listing));
+        }
+        let wanted = match Patterns::new(inputs) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.problem("invalid-value", &error);
+                return None;
+            }
+        };
+        let mut own = listing.clone();
+        own.files.retain(|file, _| wanted.matches(file));
+        if own.files.is_empty() {
+            let message = format!("{}: no file of {path} matches its `inputs`", build.what);
+            self.problem("missing-sources", &message);
+            return None;
+        }
+        let name = format!("inputs of {}", build.what);
+        listings.insert(name.clone(), own.clone());
+        Some((name, own))
+    }
+
+    /// Packages of sysroots, userlands and build systems for every compile unit.
+    pub(super) fn compile_packages(
+        &mut self,
+        project: &Project,
+        binaries: &BTreeSet<&String>,
+        host: &'static Description,
+        targets: &[&'static Description],
+        pre_builds: &BTreeMap<String, PreBuild>,
+    ) -> CompilePackages {
+        let mut packages = CompilePackages::default();
+        let builds = native_builds(project, binaries);
+        // Who is compiled against which libraries with which tools.
+        let mut compiled: Vec<(Vec<String>, Vec<String>, Option<Place>)> = Vec::new();
+        for build in &builds {
+            let tools = build_tools(build.kind, build.tools);
+            compiled.push((build.needs.to_vec(), tools, Some(build.place.clone())));
+        }
+        for (_, binary) in project.binaries.iter().filter(|(name, _)| binaries.contains(name)) {
+            match &binary.recipe {
+                Recipe::Built { .. } => {}
+                Recipe::Go { cgo: false, .. } => packages.userland_only.push(binary.tools.clone()),
+                _ => {
+                    let place = binary.libraries_place.clone();
+                    compiled.push((binary.libraries.clone(), binary.tools.clone(), Some(place)));
+                }
+            }
+        }
+        // `xstitch env` shows all of them.
+        let all: Vec<String> = project.libraries.keys().cloned().collect();
+        if !compiled.is_empty() {
+            compiled.push((all, Vec::new(), None));
+        }
+        let architecture = &host.debian_architecture;
+        if !compiled.is_empty() {
+            self.sysroot(architecture, &[], None, &mut packages.sysroots);
+        }
+        for target in targets {
+            let pre_build = pre_builds.get(&target.triple);
+            for (libraries, tools, place) in &compiled {
+                let wanted = development_packages(project, libraries, pre_build);
+                let architecture = &target.debian_architecture;
+                self.sysroot(architecture, &wanted, place.as_ref(), &mut packages.sysroots);
+                self.userland(host, userland_tools(tools, pre_build), &mut packages);
+            }
+            for tools in packages.userland_only.clone() {
+                self.userland(host, userland_tools(&tools, pre_build), &mut packages);
+            }
+        }
+        if !compiled.is_empty() || !packages.userland_only.is_empty() {
+            self.userland(host, Vec::new(), &mut packages);
+        }
+        for name in BUILD_SYSTEMS {
+            if compiled.iter().any(|(_, tools, _)| tools.iter().any(|tool| tool == name))
+                && let Some(set) = self.part(name, architecture, &[], None)
+            {
+                packages.build_systems.insert(name.to_owned(), set);
+            }
+        }
+        packages
+    }
+
+    fn userland(
+        &mut self,
+        host: &'static Description,
+        tools: Vec<String>,
+        packages: &mut CompilePackages,
+    ) {
+        if !packages.userlands.contains_key(&tools)
+            && let Some(set) = self.part("userland", &host.debian_architecture, &tools, None)
+        {
+            packages.userlands.insert(tools, set);
+        }
+    }
+
+    /// For each image, library of packages and platform, the run-time packages that the
+    /// image's base lacks.
+    pub(super) fn runtimes(
+        &mut self,
+        project: &Project,
+        targets: &[&'static Description],
+        roots: &BTreeMap<(String, Platform), PackageSet>,
+    ) -> BTreeMap<(String, String, Platform), PackageSet> {
+        let mut runtimes: BTreeMap<(String, String, Platform), PackageSet> = BTreeMap::new();
+        for image_name in crate::config::image_order(project) {
+            let image = &project.images[&image_name];
+            let binaries = image.binaries.iter().filter_map(|name| project.binaries.get(name));
+            let libraries: Vec<String> =
+                binaries.flat_map(|binary| binary.libraries.iter().cloned()).collect();
+            for name in library_closure(project, &libraries) {
+                let library = &project.libraries[&name];
+                let LibraryRecipe::Packages(packages) = &library.recipe else { continue };
+                if !library.link.is_shared() {
+                    continue;
+                }
+                for target in targets {
+                    // What comes with one library is not brought again by the next.
+                    let mut provided =
+                        base_packages(project, &image_name, &target.platform, roots, &runtimes);
+                    let architecture = &target.debian_architecture;
+                    let mut names = Vec::new();
+                    for package in packages {
+                        names.extend(self.run_time(architecture, package, &library.place));
+                    }
+                    names.retain(|name| !provided.contains(name));
+                    let set = if names.is_empty() {
+                        PackageSet::default()
+                    } else {
+                        provided.extend(parts::root_request(architecture, &[]).provided);
+                        let request = parts::run_time_request(architecture, names, provided);
+                        let name =
+                            format!("packages of {name} for {image_name} {}", target.platform);
+                        match self.set(&name, &[request], Some(&library.place)) {
+                            Some(set) => set,
+                            None => continue,
+                        }
+                    };
+                    let key = (image_name.clone(), name.clone(), target.platform.clone());
+                    runtimes.insert(key, set);
+                }
+            }
+        }
+        runtimes
+    }
+
+    /// Names of the run-time packages of a development package, as pinned or asked.
+    fn run_time(&mut self, architecture: &str, package: &str, place: &Place) -> Vec<String> {
+        let name = format!("run-time {architecture} {package}");
+        if let Some(locked) = self.lock.packages.get(&name) {
+            return locked.request.packages.clone();
+        }
+        if self.locked {
+            let message = format!("images.lock does not pin `{name}`, and `--locked` was given");
+            let finding = Finding::new("not-locked", message);
+            self.findings.push(finding.help("run without `--locked` once and commit images.lock"));
+            return Vec::new();
+        }
+        let engine = self.engine;
+        match engine.apt.run_time_packages(architecture, package, &mut |event| engine.tell(event)) {
+            Ok(names) => {
+                let request = PackageRequest {
+                    architecture: architecture.to_owned(),
+                    packages: names.clone(),
+                    provided: Vec::new(),
+                    closure: false,
+                };
+                let locked = LockedSet { request, set: PackageSet::default() };
+                self.lock.packages.insert(name, locked);
+                names
+            }
+            Err(error) => {
+                let mut finding = self.refusal(&name, &error);
+                finding.place = Some(place.clone());
+                self.findings.push(finding);
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// What all compile units need.
+#[derive(Default)]
+pub struct CompilePackages {
+    /// By architecture and development packages.
+    pub sysroots: BTreeMap<(String, Vec<String>), PackageSet>,
+    /// By tools that are added.
+    pub userlands: BTreeMap<Vec<String>, PackageSet>,
+    /// `cmake` and `meson`.
+    pub build_systems: BTreeMap<String, PackageSet>,
+    userland_only: Vec<Vec<String>>,
+}
+
+/// Names of the packages that are in an image: of its base, and of the libraries that were
+/// looked at so far.
+fn base_packages(
+    project: &Project,
+    image: &str,
+    platform: &Platform,
+    roots: &BTreeMap<(String, Platform), PackageSet>,
+    runtimes: &BTreeMap<(String, String, Platform), PackageSet>,
+) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut at = image.to_owned();
+    loop {
+        if let Some(set) = roots.get(&(at.clone(), platform.clone())) {
+            names.extend(set.packages.iter().map(|package| package.name.clone()));
+        }
+        let brought = runtimes.iter().filter(|((of, _, on), _)| *of == at && on == platform);
+        for (_, set) in brought {
+            names.extend(set.packages.iter().map(|package| package.name.clone()));
+        }
+        match project.images.get(&at).map(|image| &image.from) {
+            Some(Base::Image(base)) => at.clone_from(base),
+            _ => break,
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+impl Resolver<'_> {
+    /// The lock file of a build by cargo, where its sources are a folder of the project that
+    /// has one.
+    fn own_cargo_lock(
+        &mut self,
+        build: &NativeBuild<'_>,
+        sources: &mut NativeSources,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<()> {
+        let path = match build.origin {
+            Origin::Path { path } if build.patches.is_empty() => path,
+            _ => return None,
+        };
+        let file = [build.folder, "Cargo.lock"].join("/").trim_matches('/').to_owned();
+        let listing = listings.get(path)?;
+        listing.files.get(&file)?;
+        let text = fs::read_to_string(listing.root.join(&file)).ok()?;
+        sources.lock_digest = listing.digest(|path| path == file || path.ends_with("Cargo.toml"));
+        sources.has_dependencies = has_dependencies(&text);
+        Some(())
+    }
+}
+
+/// Whether a lock file names crates of a registry or a repository.
+pub fn has_dependencies(lock: &str) -> bool {
+    lock.lines().any(|line| line.starts_with("source = "))
+}

@@ -1,0 +1,1 @@
+int crated_answer(void);

@@ -1,0 +1,1 @@
+int made_answer(void);

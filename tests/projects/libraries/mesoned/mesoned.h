@@ -1,0 +1,1 @@
+int mesoned_answer(void);

@@ -1,0 +1,4 @@
+const char *plain_file(void)
+{
+	return __FILE__;
+}

@@ -1,0 +1,6 @@
+#include <plain.h>
+
+int plain_answer(void)
+{
+	return 1;
+}

@@ -1,0 +1,1 @@
+int scripted_answer(void);
