@@ -16,6 +16,29 @@ pub struct Lock {
     pub toolchains: BTreeMap<String, LockedToolchain>,
     /// Package sets by name: `llvm`, `sysroot arm64 libssl-dev`, ….
     pub packages: BTreeMap<String, LockedSet>,
+    /// Sources whose content the configuration does not pin, by library.
+    pub sources: BTreeMap<String, LockedSource>,
+    /// Lock files for crates that come without one, by library.
+    pub cargo: BTreeMap<String, LockedCargo>,
+}
+
+/// A pinned source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockedSource {
+    /// What was asked for; a changed question has another answer.
+    pub origin: String,
+    /// Digest of the file that holds the source.
+    pub hash: Digest,
+}
+
+/// A pinned lock file of cargo's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedCargo {
+    /// What it was made for; a changed request has another.
+    pub origin: String,
+    /// Its text, as cargo wrote it.
+    pub lock: String,
 }
 
 /// A pinned toolchain.
@@ -47,6 +70,17 @@ struct File {
     toolchain: BTreeMap<String, LockedToolchain>,
     #[serde(default)]
     packages: BTreeMap<String, FileSet>,
+    #[serde(default)]
+    source: BTreeMap<String, FileSource>,
+    #[serde(default)]
+    cargo: BTreeMap<String, LockedCargo>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSource {
+    origin: String,
+    sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +98,18 @@ impl Lock {
     pub fn set(&self, name: &str, request: &PackageRequest) -> Option<PackageSet> {
         let locked = self.packages.get(name)?;
         (locked.request == *request).then(|| locked.set.clone())
+    }
+
+    /// The digest pinned for a library's source, if it comes from the same place.
+    pub fn source(&self, name: &str, origin: &str) -> Option<Digest> {
+        let locked = self.sources.get(name)?;
+        (locked.origin == origin).then_some(locked.hash)
+    }
+
+    /// The lock file pinned for a library's crates, if it was made for the same.
+    pub fn cargo(&self, name: &str, origin: &str) -> Option<&str> {
+        let locked = self.cargo.get(name)?;
+        (locked.origin == origin).then_some(locked.lock.as_str())
     }
 
     /// Which packages pinned under `name` have another version in `set`, for people.
@@ -117,7 +163,15 @@ impl Lock {
                 .collect::<Result<_, _>>()?;
             packages.insert(name, LockedSet { request, set: PackageSet { packages: set } });
         }
-        Ok(Self { toolchains: file.toolchain, packages })
+        let mut sources = BTreeMap::new();
+        for (name, FileSource { origin, sha256 }) in file.source {
+            let hash = Digest::from_hex(&sha256).map_err(|_| {
+                let at = text.lines().position(|l| l.contains(sha256.as_str())).unwrap_or(0);
+                damaged(format!("`{sha256}` is not 64 hexadecimal digits"), at + 1)
+            })?;
+            sources.insert(name, LockedSource { origin, hash });
+        }
+        Ok(Self { toolchains: file.toolchain, packages, sources, cargo: file.cargo })
     }
 
     /// The text of the lock file.
@@ -155,6 +209,14 @@ impl Lock {
             }
             text.push_str("]\n");
         }
+        for (name, LockedSource { origin, hash }) in &self.sources {
+            let (name, origin, hash) = (quoted(name), quoted(origin), hash.hex());
+            let _ = write!(text, "\n[source.{name}]\norigin = {origin}\nsha256 = \"{hash}\"\n");
+        }
+        for (name, LockedCargo { origin, lock }) in &self.cargo {
+            let (name, origin, lock) = (quoted(name), quoted(origin), literal(lock));
+            let _ = write!(text, "\n[cargo.{name}]\norigin = {origin}\nlock = {lock}\n");
+        }
         text
     }
 }
@@ -173,6 +235,17 @@ fn parse_package(line: &str) -> Option<Package> {
 
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A text as a literal string of many lines (TOML 1.0), which looks as it is; as another
+/// string if it has what such strings cannot.
+fn literal(text: &str) -> String {
+    let is_plain = |c: char| c == '\n' || c == '\t' || !c.is_control();
+    if text.chars().all(is_plain) && !text.contains("'''") && !text.ends_with('\'') {
+        format!("'''\n{text}'''")
+    } else {
+        quoted(text)
+    }
 }
 
 fn array(texts: &[String]) -> String {
@@ -209,6 +282,7 @@ mod tests {
         let lock = Lock {
             toolchains: BTreeMap::from([("go".into(), toolchain)]),
             packages: BTreeMap::from([("root base linux/arm64".into(), set.clone())]),
+            ..Lock::default()
         };
         let text = lock.render();
         assert_eq!(Lock::parse("images.lock", &text), Ok(lock.clone()));
@@ -220,6 +294,37 @@ mod tests {
         assert_eq!(moves, ["libc6:arm64 2.36-9+deb12u14 → 2.37"]);
         let other = PackageRequest { closure: false, ..request };
         assert_eq!(lock.set("root base linux/arm64", &other), None);
+    }
+
+    #[test]
+    fn sources_and_lock_files_round_trip() {
+        let origin = "crate libsodium-sys-stable 1.24.3";
+        let source =
+            |text: &str| LockedSource { origin: origin.into(), hash: Digest::of(text.as_bytes()) };
+        let plain = "# Not for editing.\nversion = 4\n\n[[package]]\nname = \"x\"\n";
+        let cargo = |lock: &str| LockedCargo { origin: "a \"b\"".into(), lock: lock.into() };
+        let texts = [plain, "", "x", "\nx\n", "x'", "'''", "x\r\ny\r\n", "\u{1}\\", "ü\t'x''\n"];
+        let lock = Lock {
+            sources: BTreeMap::from([("sodium".into(), source("a")), ("a b".into(), source("b"))]),
+            cargo: (0..).zip(texts).map(|(at, text)| (format!("c{at}"), cargo(text))).collect(),
+            ..Lock::default()
+        };
+        let text = lock.render();
+        assert_eq!(Lock::parse("images.lock", &text), Ok(lock.clone()), "{text}");
+        assert!(text.contains(&format!("\nlock = '''\n{plain}'''\n")), "{text}");
+        let hash = Digest::of(b"a").hex();
+        let lines = format!("[source.\"sodium\"]\norigin = \"{origin}\"\nsha256 = \"{hash}\"\n");
+        assert!(text.contains(&lines), "{text}");
+        assert!(text.find("[source.\"a b\"]") < text.find("[source.\"sodium\"]"));
+        assert_eq!(lock.source("sodium", origin), Some(Digest::of(b"a")));
+        assert_eq!(lock.source("sodium", "crate libsodium-sys-stable 1.24.2"), None);
+        assert_eq!(lock.cargo("c2", "a \"b\""), Some("x"));
+        assert_eq!(lock.cargo("c2", "c"), None);
+        let damaged = text.replace(&hash, "12");
+        let finding = Lock::parse("images.lock", &damaged).unwrap_err();
+        assert_eq!(finding.message, "`12` is not 64 hexadecimal digits");
+        let line = damaged.lines().position(|line| line == "sha256 = \"12\"");
+        assert_eq!(Some(finding.place.unwrap().line - 1), line);
     }
 
     #[test]
