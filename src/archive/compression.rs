@@ -55,15 +55,29 @@ impl FromStr for Compression {
     }
 }
 
-/// A reader of what `reader` compresses, by the file's extension (`.gz`, `.xz`, `.zst` or none).
+/// A reader of what `reader` compresses, by the file's extension (`.gz`, `.xz`, `.bz2`,
+/// `.zst` or none).
 pub fn decoder<'a>(extension: &str, reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match extension {
         ".gz" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+        ".bz2" => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
         ".xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(reader)),
         ".zst" => Box::new(zstd::Decoder::new(reader)?),
         "" => Box::new(reader),
         other => return Err(io::Error::other(format!("`{other}` is no known compression"))),
     })
+}
+
+/// The extension that [`decoder`] knows the compression by, from a file's first bytes;
+/// empty for anything else.
+pub fn extension(start: &[u8]) -> &'static str {
+    const MAGIC: [(&[u8], &str); 4] = [
+        (&[0x1f, 0x8b], ".gz"),
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0], ".xz"),
+        (b"BZh", ".bz2"),
+        (&[0x28, 0xb5, 0x2f, 0xfd], ".zst"),
+    ];
+    MAGIC.iter().find(|(magic, _)| start.starts_with(magic)).map_or("", |(_, name)| name)
 }
 
 /// A block, and where its compressed form goes.

@@ -210,7 +210,8 @@ fn leaves(path: &str, target: &str) -> bool {
     })
 }
 
-fn remove_file(place: &Path) -> io::Result<()> {
+/// Removes a file or link, if there is one.
+pub(super) fn remove_file(place: &Path) -> io::Result<()> {
     match fs::remove_file(place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -5,6 +5,7 @@
 pub mod compression;
 pub mod deb;
 mod path;
+pub mod source;
 pub mod zip;
 
 use std::fmt;
@@ -29,6 +30,8 @@ pub enum Problem {
     Escapes,
     /// A device, socket or other thing that no package has.
     Kind(String),
+    /// The bytes are no archive of a known format.
+    Format,
     /// A part that the format requires is missing.
     Missing(&'static str),
     /// The bytes are damaged, or the disk fails.
@@ -44,6 +47,9 @@ impl fmt::Display for ArchiveError {
         match &self.problem {
             Problem::Escapes => f.write_str(": it would be written outside the folder"),
             Problem::Kind(kind) => write!(f, ": it is a {kind}"),
+            Problem::Format => f.write_str(
+                ": it is neither a tar archive (plain, gzip, bzip2, xz or zstd) nor a zip archive",
+            ),
             Problem::Missing(part) => write!(f, ": it has no {part}"),
             Problem::Io(error) => write!(f, ": {error}"),
         }

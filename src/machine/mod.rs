@@ -3,5 +3,6 @@
 
 pub mod disk;
 pub mod environment;
+pub mod network;
 pub mod process;
 pub mod sandbox;

@@ -17,4 +17,5 @@ pub use configuration::Configuration;
 pub use digest::{Digest, Hasher};
 pub use finding::{Finding, Place};
 pub use platform::Platform;
+pub use source::Origin;
 pub use tree::{Entry, Tree};
