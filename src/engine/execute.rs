@@ -9,7 +9,7 @@ use super::{Engine, fetch, fetch_source, library, pack};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
 use crate::model::Digest;
-use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT, VendorSources};
+use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT};
 use crate::model::event::Event;
 use crate::plan::Plan;
 use crate::store::{Record, normalise};
@@ -45,26 +45,14 @@ pub fn execute(
         Action::UnpackPackages(action) => {
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
         }
-        Action::VendorCrates { sources, lock, .. } => {
-            let at = match sources {
-                VendorSources::Listing { name, folder } => {
-                    engine.snapshots[name].folder()?.join(folder)
-                }
-                VendorSources::Need { folder } => {
-                    engine.store.tree_path(&needs[0].output).join(folder)
-                }
-            };
-            fetch::crates(engine, &unit.name, &at, lock.as_deref(), scratch.path(), &out)?;
-        }
         Action::FetchSource { origin, checksum } => {
-            fetch_source::source(
-                engine,
-                &unit.name,
-                origin,
-                checksum.as_ref(),
-                scratch.path(),
-                &out,
-            )?;
+            let scratch = scratch.path();
+            fetch_source::source(engine, &unit.name, origin, checksum.as_ref(), scratch, &out)?;
+        }
+        Action::VendorCrates { sources, lock, .. } => {
+            let tree = needs.first().map(|need| engine.store.tree_path(&need.output));
+            let from = fetch::Manifests { sources, lock: lock.as_deref(), tree };
+            fetch::crates(engine, &unit.name, &from, scratch.path(), &out)?;
         }
         Action::JoinTrees { names } => library::join(engine, names, needs, &out)?,
         Action::InstallFiles { files, product } => {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::Engine;
 use super::execute::{UnitError, text};
+use super::library_lock::{lock_file, manifests, remove_if_there};
 use crate::archive::deb::{UnpackOptions, unpack_deb};
 use crate::machine::process::Process;
-use crate::model::action::{Shape, UnpackAction};
+use crate::model::action::{Shape, UnpackAction, VendorSources};
 use crate::model::event::Event;
 use crate::model::package::Package;
 use crate::store::normalise;
@@ -128,37 +129,57 @@ pub fn unpack(
 }
 
 /// A program of the machine that may use the network, with the user's own settings.
-fn downloader(engine: &Engine, program: impl Into<PathBuf>) -> Process {
+pub(super) fn downloader(engine: &Engine, program: impl Into<PathBuf>) -> Process {
     let mut process = Process::new(program);
     process.environment = engine.environment.for_downloads();
     process
 }
 
-/// Collects the crates of the lock file in `sources`, or of `lock` where there is none.
+/// What says which crates are collected.
+pub struct Manifests<'a> {
+    /// Where the manifests are.
+    pub sources: &'a VendorSources,
+    /// The lock file's text, if it is not the one beside them.
+    pub lock: Option<&'a str>,
+    /// The tree of the first need.
+    pub tree: Option<PathBuf>,
+}
+
+/// Collects the crates of a lock file.
 pub fn crates(
     engine: &Engine,
     unit: &str,
-    sources: &Path,
-    lock: Option<&str>,
+    from: &Manifests<'_>,
     scratch: &Path,
     out: &Path,
 ) -> Result<(), UnitError> {
     let cargo = engine.cargo.clone().ok_or("no `cargo` on PATH to collect crates with")?;
-    let folder = match lock {
-        None => sources.to_owned(),
-        Some(lock) => {
-            let copy = scratch.join("workspace");
-            crate::store::duplicate(sources, &copy).map_err(text)?;
-            // It may be a link to the file of the store.
-            let _ = fs::remove_file(copy.join("Cargo.lock"));
-            fs::write(copy.join("Cargo.lock"), lock).map_err(text)?;
-            copy
+    let process = downloader(engine, cargo)
+        .args(["vendor", "--locked", "--versioned-dirs", "--respect-source-config"])
+        .arg(out.join("crates").to_string_lossy());
+    let process = match (from.sources, from.lock) {
+        (VendorSources::Listing { name, folder }, None) => {
+            process.folder(engine.snapshots[name].folder()?.join(folder))
+        }
+        (sources, lock) => {
+            let (tree, folder) = match sources {
+                VendorSources::Listing { name, folder } => {
+                    (engine.snapshots[name].folder()?, folder)
+                }
+                VendorSources::Need { folder } => {
+                    (from.tree.as_deref().ok_or("it needs no tree to find manifests in")?, folder)
+                }
+            };
+            // Nothing runs where the manifests are: settings that they bring are not the user's.
+            let manifest = manifests(tree, folder, scratch)?;
+            if let Some(lock) = lock {
+                let place = lock_file(engine, &manifest, scratch)?;
+                remove_if_there(&place).and_then(|()| fs::write(&place, lock)).map_err(text)?;
+            }
+            let manifest = manifest.to_string_lossy().into_owned();
+            process.arg("--manifest-path").arg(manifest).folder(scratch)
         }
     };
-    let process = downloader(engine, cargo)
-        .args(["vendor", "--locked", "--versioned-dirs"])
-        .arg(out.join("crates").to_string_lossy())
-        .folder(folder);
     let stdout = download(engine, unit, &process, out)?;
     let place = out.join("crates").to_string_lossy().into_owned();
     let config = stdout.replace(&place, "@VENDOR@/crates");
@@ -204,39 +225,52 @@ fn download(
     process: &Process,
     out: &Path,
 ) -> Result<String, UnitError> {
+    stop_if_offline(engine)?;
+    let to = engine.store.root().join("trees").display().to_string();
+    engine.tell(Event::Download { what: unit.to_owned(), size_bytes: None, to });
+    let output = ask(process)?;
+    let size_bytes = crate::store::describe(out).map_err(text)?.size_bytes();
+    engine.tell(Event::Downloaded { what: unit.to_owned(), size_bytes });
+    Ok(output)
+}
+
+/// An error unless the network may be used.
+pub(super) fn stop_if_offline(engine: &Engine) -> Result<(), UnitError> {
     if engine.offline {
         let message =
             "this needs the network, and `--offline` was given\n  help: run once without it";
         return Err(message.into());
     }
-    let to = engine.store.root().join("trees").display().to_string();
-    engine.tell(Event::Download { what: unit.to_owned(), size_bytes: None, to });
+    Ok(())
+}
+
+/// Runs a downloader and returns what it wrote to standard output.
+pub(super) fn ask(process: &Process) -> Result<String, UnitError> {
     let output = process.output().map_err(text)?;
-    if !output.success() {
-        let words = output.text();
-        let is_remote = REMOTE_WORDS.iter().any(|remote| words.contains(remote));
-        let help = if is_remote {
-            "\n  help: check the network, and the registry or proxy that the tool is configured with"
-        } else {
-            ""
-        };
-        let program = process.program.file_name().unwrap_or_default().to_string_lossy();
-        let message = format!(
-            "{program} {} ended with {}:\n{}{help}",
-            process.arguments.first().map_or("", String::as_str),
-            output.ending(),
-            words.trim_end()
-        );
-        return Err(UnitError { message, is_remote });
+    if output.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let size_bytes = crate::store::describe(out).map_err(text)?.size_bytes();
-    engine.tell(Event::Downloaded { what: unit.to_owned(), size_bytes });
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let words = output.text();
+    let is_remote = REMOTE_WORDS.iter().any(|remote| words.contains(remote));
+    let help = if is_remote {
+        "\n  help: check the network, and the registry or proxy that the tool is configured with"
+    } else {
+        ""
+    };
+    let program = process.program.file_name().unwrap_or_default().to_string_lossy();
+    let message = format!(
+        "{program} {} ended with {}:\n{}{help}",
+        process.arguments.first().map_or("", String::as_str),
+        output.ending(),
+        words.trim_end()
+    );
+    Err(UnitError { message, is_remote })
 }
 
 /// How cargo and go say that the other side is to blame.
-const REMOTE_WORDS: [&str; 8] = [
+const REMOTE_WORDS: [&str; 9] = [
     "dial tcp",
+    "download of ",
     "i/o timeout",
     "Could not resolve host",
     "Couldn't resolve host",

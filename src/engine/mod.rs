@@ -7,9 +7,12 @@ pub mod build;
 pub mod environment;
 mod execute;
 mod fetch;
+mod fetch_crate;
+mod fetch_git;
 mod fetch_source;
 mod floor;
 mod library;
+mod library_lock;
 mod log;
 mod natives;
 pub mod observe;
@@ -21,6 +24,9 @@ mod schedule;
 pub mod snapshot;
 mod sources;
 mod toolchains;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +41,7 @@ use crate::model::event::Event;
 use crate::source::debian::Apt;
 use crate::store::Store;
 
+pub use fetch_crate::crate_checksum;
 pub use schedule::{Failure, Outcome};
 
 /// What the engine works with during one run.

@@ -74,10 +74,29 @@ impl Environment {
                         | "RUSTUP_HOME"
                         | "RUSTUP_TOOLCHAIN"
                         | "NETRC"
+                        // Where git and its helpers find settings, keys and agents.
+                        | "XDG_CONFIG_HOME"
+                        | "XDG_RUNTIME_DIR"
+                        | "DBUS_SESSION_BUS_ADDRESS"
+                        | "SSH_AUTH_SOCK"
+                        | "GIT_ALLOW_PROTOCOL"
+                        | "GIT_ASKPASS"
+                        | "GIT_SSH"
+                        | "GIT_SSH_COMMAND"
+                        | "GIT_SSH_VARIANT"
                 ) || upper.ends_with("_PROXY")
-                    || ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"]
-                        .iter()
-                        .any(|prefix| upper.starts_with(prefix))
+                    || [
+                        "CARGO_HOME",
+                        "CARGO_HTTP_",
+                        "CARGO_NET_",
+                        "CARGO_REGISTR",
+                        "CARGO_SOURCE_",
+                        "GIT_CONFIG_",
+                        "GIT_HTTP_",
+                        "GIT_SSL_",
+                    ]
+                    .iter()
+                    .any(|prefix| upper.starts_with(prefix))
                     || matches!(
                         upper.as_str(),
                         "GOPROXY"

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::package::Package;
-use super::source::Origin;
-use super::{Digest, Platform};
+use super::{Digest, Origin, Platform};
 
 /// The constant folder below which a sandbox mounts what an action names.
 pub const VIRTUAL_ROOT: &str = "/xs";
@@ -21,14 +20,22 @@ pub const VIRTUAL_ROOT: &str = "/xs";
 pub enum Action {
     /// Download (where missing) and unpack distribution packages into one tree.
     UnpackPackages(UnpackAction),
+    /// Collect the sources of a library. May use the network.
+    FetchSource {
+        /// Where they come from; never a folder of the project, which is a listing.
+        origin: Origin,
+        /// Digest of the `.crate` file, where they come from a crate.
+        checksum: Option<Digest>,
+    },
     /// Collect the crates of a lock file into a folder source. May use the network.
     VendorCrates {
         /// Where the manifests are.
         sources: VendorSources,
-        /// Text of the lock file, where the sources have none.
-        lock: Option<String>,
-        /// Digest of the manifests and the lock file.
+        /// Digest of the manifests and the lock file, where the needs do not stand for them.
         digest: Digest,
+        /// Text of the lock file, where the manifests come without one or with another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lock: Option<String>,
     },
     /// Fill a Go module cache from `go.mod` and `go.sum`. May use the network.
     DownloadModules {
@@ -40,13 +47,6 @@ pub enum Action {
         digest: Digest,
         /// Version of the Go that downloads.
         go: String,
-    },
-    /// Collect the sources of a library. May use the network.
-    FetchSource {
-        /// Where they come from; never a folder of the project.
-        origin: Origin,
-        /// Digest of the archive of a crate.
-        checksum: Option<Digest>,
     },
     /// Run commands in a sandbox.
     Process(Box<ProcessAction>),

@@ -41,9 +41,9 @@ impl Unit {
     pub fn kind(&self) -> &'static str {
         match &self.action {
             Action::UnpackPackages(_) => "packages",
+            Action::FetchSource { .. } => "source",
             Action::VendorCrates { .. } => "crates",
             Action::DownloadModules { .. } => "modules",
-            Action::FetchSource { .. } => "source",
             Action::Process(_) => "compile",
             Action::JoinTrees { .. } => "sysroot",
             Action::InstallFiles { .. } => "files",

@@ -3,7 +3,7 @@
 //! | enters | why |
 //! |---|---|
 //! | the version of this program's actions | a new packer may make other bytes |
-//! | the action, as JSON | commands, environment, tools, package pins, layer members |
+//! | the action, as JSON | commands, environment, tools, package pins, origins of sources, layer members |
 //! | digests of the sources it declares (in the action) | they are compiled |
 //! | digests of machine folders it mounts (in the action) | they compile |
 //! | the configuration | the same commands for another target are another unit |
@@ -56,7 +56,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::action::{JobStyle, LibraryProduct, Mount, ProcessAction, SourceReference};
+    use crate::model::Origin;
+    use crate::model::action::{
+        JobStyle, LibraryProduct, Mount, ProcessAction, SourceReference, VendorSources,
+    };
 
     fn unit() -> Unit {
         let action = ProcessAction {
@@ -129,5 +132,57 @@ mod tests {
         assert_ne!(key(&unit(), &[Digest::of(b"other")]), base, "needs");
         let renamed = Unit { name: "other".into(), needs: vec![7], ..unit() };
         assert_eq!(key(&renamed, &needs), base, "names and places stay out");
+    }
+
+    #[test]
+    fn fetched_sources_count() {
+        let listing = |name: &str| VendorSources::Listing { name: name.into(), folder: "".into() };
+        let of = |action: Action| {
+            let unit = Unit { name: "x".into(), configuration: None, action, needs: vec![] };
+            key(&unit, &[])
+        };
+        let archive = |at: &str, text: &str| Origin::Archive {
+            at: at.into(),
+            sha256: Digest::of(text.as_bytes()),
+        };
+        let git = |url: &str, commit: &str| Origin::Git { url: url.into(), commit: commit.into() };
+        let part = |name: &str, version: &str, folder: &str| Origin::Crate {
+            name: name.into(),
+            version: version.into(),
+            folder: folder.into(),
+        };
+        let fetch = |origin: Origin, checksum: Option<&str>| {
+            let checksum = checksum.map(|text| Digest::of(text.as_bytes()));
+            of(Action::FetchSource { origin, checksum })
+        };
+        let vendor = |sources: VendorSources, text: &str, lock: Option<&str>| {
+            let digest = Digest::of(text.as_bytes());
+            of(Action::VendorCrates { sources, digest, lock: lock.map(str::to_owned) })
+        };
+        let need = |folder: &str| VendorSources::Need { folder: folder.into() };
+        let keys = [
+            fetch(archive("https://h/x", "x"), None),
+            fetch(archive("https://h/y", "x"), None),
+            fetch(archive("https://h/x", "y"), None),
+            fetch(git("https://h/x", "x"), None),
+            fetch(git("https://h/y", "x"), None),
+            fetch(git("https://h/x", "y"), None),
+            fetch(part("x", "1", ""), None),
+            fetch(part("y", "1", ""), None),
+            fetch(part("x", "2", ""), None),
+            fetch(part("x", "1", "y"), None),
+            fetch(part("x", "1", ""), Some("x")),
+            fetch(part("x", "1", ""), Some("y")),
+            vendor(listing("x"), "x", None),
+            vendor(listing("y"), "x", None),
+            vendor(listing("x"), "y", None),
+            vendor(listing("x"), "x", Some("x")),
+            vendor(need("x"), "x", None),
+            vendor(need("y"), "x", None),
+        ];
+        let different: std::collections::BTreeSet<&Digest> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
+        let secret = fetch(archive("https://me:s3cret@h/x", "x"), None);
+        assert_eq!(secret, keys[0], "credentials stay out");
     }
 }

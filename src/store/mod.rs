@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use records::Record;
 pub use stat_index::StatIndex;
-pub use trees::{copy_file, describe, duplicate, normalise};
+pub use trees::{copy_file, describe, duplicate, hash_file, normalise};
 
 use crate::model::Digest;
 
