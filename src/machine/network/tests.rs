@@ -8,7 +8,8 @@ use std::time::Instant;
 use super::*;
 
 const IMPATIENT: Patience =
-    Patience { wait: Duration::from_millis(300), pauses: &[Duration::ZERO, Duration::ZERO] };
+    Patience { wait: Duration::from_secs(20), pauses: &[Duration::ZERO, Duration::ZERO] };
+const HASTY: Patience = Patience { wait: Duration::from_millis(300), ..IMPATIENT };
 const PATIENT: Patience = Patience { wait: Duration::from_secs(60), pauses: &[] };
 
 /// A server on loopback: where it is, and the heads of the requests that it got.
@@ -187,22 +188,24 @@ fn what_passes_is_tried_again() {
 
 #[test]
 fn broken_and_slow_answers_are_errors() {
-    let check = |answer: fn(&mut TcpStream)| {
+    let check = |patience: &Patience, answer: fn(&mut TcpStream)| {
         let server = Server::start(move |_, _, stream| answer(stream));
-        let error = get(&format!("http://{}/x", server.place)).unwrap_err();
+        let url = format!("http://{}/x", server.place);
+        let error = get_with(patience, &url, &environment(&[])).unwrap_err();
         assert_eq!(server.requests().len(), 3);
         error.rsplit_once(&server.place).unwrap().1.to_owned()
     };
-    let cut = check(|stream| say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"));
+    let cut =
+        check(&IMPATIENT, |stream| say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"));
     assert_eq!(cut, ": Peer disconnected");
-    let closed = check(|_| {});
+    let closed = check(&IMPATIENT, |_| {});
     assert_eq!(closed, ": Peer disconnected");
     let slow = |stream: &mut TcpStream| {
         say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
         std::thread::sleep(Duration::from_millis(600));
     };
-    assert_eq!(check(slow), ": no answer in time");
-    check(|stream| say(stream, "SSH-2.0-x\r\n"));
+    assert_eq!(check(&HASTY, slow), ": no answer in time");
+    check(&IMPATIENT, |stream| say(stream, "SSH-2.0-x\r\n"));
     // Nobody listens there any more.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = listener.local_addr().unwrap();
