@@ -228,7 +228,7 @@ fn origin<'a>(
     }
     let archive_place = keys.place_of("archive");
     if let Some(at) = reader.text(keys, "archive") {
-        let known = at.starts_with("https://") || at.starts_with("http://");
+        let known = ["https://", "http://", "file://"].iter().any(|scheme| at.starts_with(scheme));
         if !known && (at.contains("://") || at.starts_with('/') || at.split('/').any(|p| p == ".."))
         {
             let message = format!("`archive` is a URL or a file of the project, not `{at}`");

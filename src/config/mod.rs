@@ -82,6 +82,8 @@ pub struct Binary {
     pub tools: Vec<String>,
     /// What it loses, if not what its recipe takes by itself.
     pub strip: Option<Strip>,
+    /// Reasons for differences between targets, by pattern of probe names.
+    pub differences: BTreeMap<String, String>,
     /// Where its recipe is.
     pub place: Place,
 }

@@ -169,6 +169,7 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
     let libraries = reader.texts(&mut keys, "libraries", false);
     let tools = reader.texts(&mut keys, "tools", false);
     let strip = strip(reader, &mut keys);
+    let differences = reader.map(&mut keys, "differences");
     reader.finish(keys);
     if recipes.len() != 1 {
         let message = format!(
@@ -185,6 +186,7 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
         libraries_place,
         tools,
         strip,
+        differences,
         place,
     })
 }
@@ -322,6 +324,7 @@ fn image<'a>(
                 libraries_place: recipe_place.clone(),
                 tools: vec![],
                 strip: None,
+                differences: BTreeMap::new(),
                 place: recipe_place,
             });
             own.push(binary);

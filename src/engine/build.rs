@@ -168,14 +168,10 @@ pub fn prepare(
     };
     let facts = resolver.facts(&project);
     resolver.index.save()?;
-    let (lock, findings) = (resolver.lock, resolver.findings);
-    let Some(facts) = facts.filter(|_| findings.is_empty()) else {
+    let (mut lock, findings) = (resolver.lock, resolver.findings);
+    let Some(mut facts) = facts.filter(|_| findings.is_empty()) else {
         return Err(BuildError::Findings(findings));
     };
-    let rendered = lock.render();
-    if rendered != lock_text && !lock.packages.is_empty() {
-        crate::store::write_atomically(&lock_file, rendered.as_bytes())?;
-    }
     engine.snapshots = facts
         .listings
         .iter()
@@ -190,6 +186,12 @@ pub fn prepare(
             (name.clone(), snapshot)
         })
         .collect();
+    super::crate_locks::complete(&engine, &mut facts, &mut lock, request.locked)?;
+    let rendered = lock.render();
+    let is_empty = lock.packages.is_empty() && lock.sources.is_empty();
+    if rendered != lock_text && !is_empty {
+        crate::store::write_atomically(&lock_file, rendered.as_bytes())?;
+    }
     let plan = images::plan(&facts, &request.images, &wanted);
     let output = match &request.output {
         Some(output) => environment.folder.join(output),

@@ -4,6 +4,7 @@
 //! in the store. Deliberately absent: deciding what to build, and the screen.
 
 pub mod build;
+mod crate_locks;
 pub mod environment;
 mod execute;
 mod fetch;

@@ -14,8 +14,9 @@ use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::source::Origin;
 use crate::model::{Digest, Finding, Place, Platform};
 use crate::plan::facts::{BUILD_SYSTEMS, Listing, NativeSources, PreBuild, userland_tools};
-use crate::plan::libraries::{build_tools, development_packages};
-use crate::source::lock::LockedSet;
+use crate::plan::libraries::build_tools;
+use crate::plan::mounts::development_packages;
+use crate::source::lock::{LockedSet, LockedSource};
 use crate::toolchain::description::Description;
 use crate::toolchain::parts;
 
@@ -125,7 +126,9 @@ impl Resolver<'_> {
             checksum: None,
             reference: None,
             start: String::new(),
+            folder: build.folder.to_owned(),
             patches,
+            needs_lock: false,
             lock: None,
             lock_digest: Digest::of(b""),
             has_dependencies: false,
@@ -144,11 +147,13 @@ impl Resolver<'_> {
                 self.problem("missing-file", &message);
                 return None;
             }
-            Origin::Crate { .. } => sources.checksum = None,
+            Origin::Crate { name, version, .. } => {
+                sources.checksum = Some(self.crate_checksum(&build.what, name, version)?);
+            }
             _ => {}
         }
         if matches!(build.kind, Kind::Cargo { .. }) {
-            self.own_cargo_lock(build, &mut sources, listings);
+            sources.needs_lock = self.own_cargo_lock(build, &mut sources, listings).is_none();
         }
         Some(sources)
     }
@@ -387,6 +392,31 @@ fn base_packages(
 }
 
 impl Resolver<'_> {
+    /// The hash of a crate's archive, as pinned or as the registry says.
+    fn crate_checksum(&mut self, what: &str, name: &str, version: &str) -> Option<Digest> {
+        let origin = format!("crate {name} {version}");
+        if let Some(hash) = self.lock.source(what, &origin) {
+            return Some(hash);
+        }
+        if self.locked {
+            let message =
+                format!("images.lock does not pin the source of {what}, and `--locked` was given");
+            let finding = Finding::new("not-locked", message);
+            self.findings.push(finding.help("run without `--locked` once and commit images.lock"));
+            return None;
+        }
+        match super::crate_checksum(self.engine, name, version) {
+            Ok(hash) => {
+                self.lock.sources.insert(what.to_owned(), LockedSource { origin, hash });
+                Some(hash)
+            }
+            Err(finding) => {
+                self.findings.push(finding);
+                None
+            }
+        }
+    }
+
     /// The lock file of a build by cargo, where its sources are a folder of the project that
     /// has one.
     fn own_cargo_lock(

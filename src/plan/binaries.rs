@@ -2,7 +2,8 @@
 
 use super::facts::BinarySources;
 use super::images::{Planner, slug};
-use super::libraries::{Build, Mounts};
+use super::libraries::Build;
+use super::mounts::Mounts;
 use crate::config::{Binary, Link, Recipe, Strip};
 use crate::model::action::{Action, ProcessAction, Shape, SourceReference, VendorSources};
 use crate::recipe::environment::Cross;

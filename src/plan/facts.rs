@@ -111,9 +111,13 @@ pub struct NativeSources {
     pub reference: Option<SourceReference>,
     /// That folder.
     pub start: String,
+    /// Folder in the sources where the build starts.
+    pub folder: String,
     /// Names and texts of the patches, in order.
     pub patches: Vec<(String, String)>,
-    /// Lock file for cargo, where the sources have none.
+    /// Whether cargo needs a lock file that the sources do not have.
+    pub needs_lock: bool,
+    /// That lock file, once it is known.
     pub lock: Option<String>,
     /// Manifests and lock file for cargo, by digest.
     pub lock_digest: Digest,

@@ -1,159 +1,31 @@
-//! Units of native libraries: their sources, their builds, the sysroots that hold them,
-//! and the layers that carry them into images.
+//! Units of native libraries: their sources, their builds, and the layers that carry them
+//! into images.
 
 use std::collections::BTreeMap;
 
-use super::facts::{NativeSources, PreBuild, RustProvider};
+use super::facts::{Facts, NativeSources};
+use super::graph::Plan;
 use super::images::Planner;
-use crate::config::{Kind, Library, LibraryRecipe, Link, Project, Strip, library_closure};
+use super::mounts::Mounts;
+use crate::config::{Kind, Library, LibraryRecipe, Link, Strip, library_closure};
 use crate::model::action::{
-    Action, JobStyle, LayerContent, LibraryProduct, Mount, ProcessAction, ProjectFile, Shape,
+    Action, JobStyle, LayerContent, LibraryProduct, ProcessAction, ProjectFile, Shape,
     VendorSources,
 };
 use crate::model::source::Origin;
-use crate::model::{Configuration, Digest, Platform};
+use crate::model::{Configuration, Platform};
 use crate::recipe::cargo::{Cargo, Crate, shell};
 use crate::recipe::environment::{Cross, library_folder};
 use crate::recipe::native::{Native, Outcome, quoted};
 use crate::recipe::{cargo, native};
 use crate::toolchain::description::Description;
 
-/// Folders that an action mounts, with the units that they come from.
-#[derive(Default)]
-pub struct Mounts {
-    /// By name.
-    pub mounts: BTreeMap<String, Mount>,
-    /// Units.
-    pub needs: Vec<usize>,
-}
-
-impl Mounts {
-    /// Shows the output of a unit.
-    pub fn add(&mut self, name: &str, unit: usize) {
-        self.mounts.insert(name.to_owned(), Mount::Need { need: self.needs.len() });
-        self.needs.push(unit);
-    }
-
-    /// The names.
-    pub fn names(&self) -> Vec<&str> {
-        self.mounts.keys().map(String::as_str).collect()
-    }
-}
-
 /// What a build says for one target, by platform or triple.
 pub fn for_target<'a, T>(map: &'a BTreeMap<String, T>, target: &Description) -> Option<&'a T> {
     map.get(&target.platform.to_string()).or_else(|| map.get(&target.triple))
 }
 
-/// Development packages of libraries and all that they need, with those that are asked for
-/// before any build, sorted.
-pub fn development_packages(
-    project: &Project,
-    names: &[String],
-    pre_build: Option<&PreBuild>,
-) -> Vec<String> {
-    let mut packages: Vec<String> = library_closure(project, names)
-        .iter()
-        .filter_map(|name| match &project.libraries[name].recipe {
-            LibraryRecipe::Packages(packages) => Some(packages.clone()),
-            _ => None,
-        })
-        .flatten()
-        .chain(pre_build.iter().flat_map(|found| found.packages.iter().cloned()))
-        .collect();
-    packages.sort();
-    packages.dedup();
-    packages
-}
-
 impl Planner<'_> {
-    /// The sysroot with libraries and all that they need.
-    pub fn sysroot(&mut self, target: &'static Description, libraries: &[String]) -> usize {
-        let facts = self.facts;
-        let pre_build = facts.pre_builds.get(&target.triple);
-        let packages = development_packages(&facts.project, libraries, pre_build);
-        let packages = self.packages_sysroot(&target.debian_architecture, &packages);
-        let mut needs = vec![packages];
-        let mut names = vec!["packages".to_owned()];
-        for name in library_closure(&self.facts.project, libraries) {
-            if let Some(unit) = self.library(&name, target) {
-                needs.push(unit);
-                names.push(name);
-            }
-        }
-        if needs.len() == 1 {
-            return packages;
-        }
-        let unit = format!("sysroot {} with {}", target.platform, names[1..].join(" "));
-        self.unit(unit, None, Action::JoinTrees { names }, needs)
-    }
-
-    /// The sysroot of the distribution's packages alone.
-    pub fn packages_sysroot(&mut self, architecture: &str, packages: &[String]) -> usize {
-        let set = &self.facts.sysroots[&(architecture.to_owned(), packages.to_vec())];
-        let name = format!("sysroot {architecture} {}", packages.join(" "));
-        self.packages(name.trim_end().to_owned(), &[set], Shape::Toolchain)
-    }
-
-    /// What every compile unit mounts: the userland with `tools`, compilers, the sysroots of
-    /// the target and of the host, and build systems that are asked for.
-    pub fn compile_mounts(
-        &mut self,
-        target: &'static Description,
-        libraries: &[String],
-        tools: &[String],
-    ) -> Mounts {
-        let facts = self.facts;
-        let mut mounts = Mounts::default();
-        let userland = &facts.userlands[&facts.userland_tools(tools, target)];
-        let name = format!("userland {}", facts.userland_tools(tools, target).join(" "));
-        mounts
-            .add("userland", self.packages(name.trim_end().into(), &[userland], Shape::Toolchain));
-        mounts
-            .add("llvm", self.packages("toolchain llvm".into(), &[&facts.llvm], Shape::Toolchain));
-        mounts.add("host", self.packages_sysroot(&facts.host.debian_architecture, &[]));
-        mounts.add("sysroot", self.sysroot(target, libraries));
-        for name in tools {
-            if let Some(set) = facts.build_systems.get(name) {
-                let unit = self.packages(format!("toolchain {name}"), &[set], Shape::Toolchain);
-                mounts.add(name, unit);
-            }
-        }
-        mounts
-    }
-
-    /// Mounts Rust, from packages or from the machine. Returns whether it is rustup's.
-    pub fn mount_rust(&mut self, mounts: &mut Mounts, target: &Description) -> bool {
-        match self.facts.rust.as_ref() {
-            Some(RustProvider::Packages { host, targets }) => {
-                let unit =
-                    self.packages("toolchain rust".into(), &[host, targets], Shape::Toolchain);
-                mounts.add("rust", unit);
-                false
-            }
-            Some(RustProvider::Rustup { root, digests }) => {
-                let digest = digests[&target.triple];
-                self.machine_folder(mounts, "rust", "rust", root, digest);
-                true
-            }
-            None => true,
-        }
-    }
-
-    /// Mounts a folder of the machine as `at`.
-    pub fn machine_folder(
-        &mut self,
-        mounts: &mut Mounts,
-        name: &str,
-        at: &str,
-        root: &std::path::Path,
-        digest: Digest,
-    ) {
-        self.plan.machine_folders.insert(name.to_owned(), root.to_owned());
-        let mount = Mount::Machine { name: name.to_owned(), digest };
-        mounts.mounts.insert(at.to_owned(), mount);
-    }
-
     /// The configuration of a compile unit.
     pub fn configuration(&self, target: &Description, profile: &str) -> Option<Configuration> {
         Some(Configuration {
@@ -216,7 +88,7 @@ impl Planner<'_> {
         let rustup = is_cargo && self.mount_rust(&mut mounts, target);
         let mut reference = build.sources.reference.clone();
         let mut start = build.sources.start.clone();
-        if let Some(unit) = self.source(build) {
+        if let Some(unit) = self.source(&build.what, build.sources) {
             if is_cargo && build.sources.has_dependencies {
                 let action = Action::VendorCrates {
                     sources: VendorSources::Need { folder: build.folder.to_owned() },
@@ -328,14 +200,13 @@ impl Planner<'_> {
 
     /// The unit that leaves the sources of a build, where they are not simply a folder of the
     /// project.
-    fn source(&mut self, build: &Build<'_>) -> Option<usize> {
-        let sources = build.sources;
+    fn source(&mut self, what: &str, sources: &NativeSources) -> Option<usize> {
         let fetched = match &sources.origin {
             Origin::Path { .. } => None,
             origin => {
                 let action =
                     Action::FetchSource { origin: origin.clone(), checksum: sources.checksum };
-                Some(self.unit(format!("source of {}", build.what), None, action, vec![]))
+                Some(self.unit(format!("source of {what}"), None, action, vec![]))
             }
         };
         if sources.patches.is_empty() {
@@ -373,11 +244,11 @@ impl Planner<'_> {
             mounts: mounts.mounts,
             tools,
             sources: if fetched.is_some() { None } else { sources.reference.clone() },
-            state: format!("{}-patches", build.slug),
+            state: format!("{}-patches", what.replace(' ', "-")),
             jobs: JobStyle::Single,
             product: None,
         };
-        let unit = format!("patched source of {}", build.what);
+        let unit = format!("patched source of {what}");
         Some(self.unit(unit, None, Action::Process(Box::new(process)), mounts.needs))
     }
 
@@ -426,6 +297,14 @@ impl Planner<'_> {
         let content = LayerContent::Root { furnish: false };
         Some(self.layer(format!("layer {image} {title} {platform}"), &title, content, vec![tree]))
     }
+}
+
+/// The plan of the sources of a build alone, and the unit that leaves them, unless they are
+/// simply a folder of the project. `what` is `library NAME` or `binary NAME`.
+pub fn source_plan(facts: &Facts, what: &str) -> (Plan, Option<usize>) {
+    let mut planner = Planner::new(facts);
+    let unit = planner.source(what, &facts.natives[what]);
+    (planner.plan, unit)
 }
 
 /// One build by another build system.

@@ -11,5 +11,6 @@ pub mod graph;
 pub mod images;
 pub mod key;
 pub mod libraries;
+pub mod mounts;
 
 pub use graph::{Plan, Unit};

@@ -1,0 +1,89 @@
+//! Lock files for libraries of cargo that come without one: made once, from the patched
+//! sources, and pinned in `images.lock`.
+
+use super::library_lock::generate_lock;
+use super::natives::has_dependencies;
+use super::report::BuildError;
+use super::{Engine, schedule};
+use crate::model::{Digest, Finding};
+use crate::plan::facts::{Facts, NativeSources};
+use crate::plan::libraries::source_plan;
+use crate::source::lock::{Lock, LockedCargo};
+
+/// Gives the builds by cargo that lack a lock file one of `lock`, which is completed unless
+/// it is `locked`.
+pub fn complete(
+    engine: &Engine,
+    facts: &mut Facts,
+    lock: &mut Lock,
+    locked: bool,
+) -> Result<(), BuildError> {
+    let wanted: Vec<String> = facts
+        .natives
+        .iter()
+        .filter(|(_, sources)| sources.needs_lock)
+        .map(|(what, _)| what.clone())
+        .collect();
+    for what in wanted {
+        let origin = origin(&facts.natives[&what]);
+        let text = match lock.cargo(&what, &origin) {
+            Some(text) => text.to_owned(),
+            None if locked => {
+                let message = format!(
+                    "images.lock does not pin the crates of {what}, and `--locked` was given"
+                );
+                return Err(BuildError::Findings(vec![
+                    Finding::new("not-locked", message)
+                        .help("run without `--locked` once and commit images.lock"),
+                ]));
+            }
+            None => {
+                let text = generate(engine, facts, &what)?;
+                let pinned = LockedCargo { origin, lock: text.clone() };
+                lock.cargo.insert(what.clone(), pinned);
+                text
+            }
+        };
+        if let Some(sources) = facts.natives.get_mut(&what) {
+            sources.lock_digest = Digest::of(text.as_bytes());
+            sources.has_dependencies = has_dependencies(&text);
+            sources.lock = Some(text);
+        }
+    }
+    Ok(())
+}
+
+/// What a lock file was made for: another source or other patches want another.
+fn origin(sources: &NativeSources) -> String {
+    let mut origin = format!("{} {}", sources.origin, sources.folder);
+    if !sources.patches.is_empty() {
+        let texts: Vec<&String> = sources.patches.iter().map(|(_, text)| text).collect();
+        let digest = Digest::of(&serde_json::to_vec(&texts).expect("texts are plain data"));
+        origin.push_str(&format!(" with patches {}", digest.short()));
+    }
+    origin.trim_end().to_owned()
+}
+
+fn generate(engine: &Engine, facts: &Facts, what: &str) -> Result<String, BuildError> {
+    let sources = &facts.natives[what];
+    let (plan, unit) = source_plan(facts, what);
+    let tree = match unit {
+        Some(unit) => {
+            let outcome = schedule::run(engine, &plan);
+            if outcome.interrupted {
+                return Err(BuildError::Interrupted);
+            }
+            if !outcome.failures.is_empty() {
+                return Err(BuildError::Units(outcome.failures));
+            }
+            engine.store.tree_path(&outcome.records[&unit].output)
+        }
+        None => {
+            let name = sources.reference.as_ref().map_or("", |reference| &reference.name);
+            let folder = engine.snapshots[name].folder().map_err(BuildError::Output)?;
+            folder.join(&sources.start)
+        }
+    };
+    generate_lock(engine, &tree, &sources.folder)
+        .map_err(|finding| BuildError::Findings(vec![finding]))
+}

@@ -1,0 +1,143 @@
+//! What compile units mount: the userland, compilers, sysroots with the libraries that they
+//! are compiled against.
+
+use std::collections::BTreeMap;
+
+use super::facts::{PreBuild, RustProvider};
+use super::images::Planner;
+use crate::config::{LibraryRecipe, Project, library_closure};
+use crate::model::Digest;
+use crate::model::action::{Action, Mount, Shape};
+use crate::toolchain::description::Description;
+
+/// Folders that an action mounts, with the units that they come from.
+#[derive(Default)]
+pub struct Mounts {
+    /// By name.
+    pub mounts: BTreeMap<String, Mount>,
+    /// Units.
+    pub needs: Vec<usize>,
+}
+
+impl Mounts {
+    /// Shows the output of a unit.
+    pub fn add(&mut self, name: &str, unit: usize) {
+        self.mounts.insert(name.to_owned(), Mount::Need { need: self.needs.len() });
+        self.needs.push(unit);
+    }
+
+    /// The names.
+    pub fn names(&self) -> Vec<&str> {
+        self.mounts.keys().map(String::as_str).collect()
+    }
+}
+
+/// Development packages of libraries and all that they need, with those that are asked for
+/// before any build, sorted.
+pub fn development_packages(
+    project: &Project,
+    names: &[String],
+    pre_build: Option<&PreBuild>,
+) -> Vec<String> {
+    let mut packages: Vec<String> = library_closure(project, names)
+        .iter()
+        .filter_map(|name| match &project.libraries[name].recipe {
+            LibraryRecipe::Packages(packages) => Some(packages.clone()),
+            _ => None,
+        })
+        .flatten()
+        .chain(pre_build.iter().flat_map(|found| found.packages.iter().cloned()))
+        .collect();
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
+impl Planner<'_> {
+    /// The sysroot with libraries and all that they need.
+    pub fn sysroot(&mut self, target: &'static Description, libraries: &[String]) -> usize {
+        let facts = self.facts;
+        let pre_build = facts.pre_builds.get(&target.triple);
+        let packages = development_packages(&facts.project, libraries, pre_build);
+        let packages = self.packages_sysroot(&target.debian_architecture, &packages);
+        let mut needs = vec![packages];
+        let mut names = vec!["packages".to_owned()];
+        for name in library_closure(&self.facts.project, libraries) {
+            if let Some(unit) = self.library(&name, target) {
+                needs.push(unit);
+                names.push(name);
+            }
+        }
+        if needs.len() == 1 {
+            return packages;
+        }
+        let unit = format!("sysroot {} with {}", target.platform, names[1..].join(" "));
+        self.unit(unit, None, Action::JoinTrees { names }, needs)
+    }
+
+    /// The sysroot of the distribution's packages alone.
+    pub fn packages_sysroot(&mut self, architecture: &str, packages: &[String]) -> usize {
+        let set = &self.facts.sysroots[&(architecture.to_owned(), packages.to_vec())];
+        let name = format!("sysroot {architecture} {}", packages.join(" "));
+        self.packages(name.trim_end().to_owned(), &[set], Shape::Toolchain)
+    }
+
+    /// What every compile unit mounts: the userland with `tools`, compilers, the sysroots of
+    /// the target and of the host, and build systems that are asked for.
+    pub fn compile_mounts(
+        &mut self,
+        target: &'static Description,
+        libraries: &[String],
+        tools: &[String],
+    ) -> Mounts {
+        let facts = self.facts;
+        let mut mounts = Mounts::default();
+        let userland = &facts.userlands[&facts.userland_tools(tools, target)];
+        let name = format!("userland {}", facts.userland_tools(tools, target).join(" "));
+        mounts
+            .add("userland", self.packages(name.trim_end().into(), &[userland], Shape::Toolchain));
+        mounts
+            .add("llvm", self.packages("toolchain llvm".into(), &[&facts.llvm], Shape::Toolchain));
+        mounts.add("host", self.packages_sysroot(&facts.host.debian_architecture, &[]));
+        mounts.add("sysroot", self.sysroot(target, libraries));
+        for name in tools {
+            if let Some(set) = facts.build_systems.get(name) {
+                let unit = self.packages(format!("toolchain {name}"), &[set], Shape::Toolchain);
+                mounts.add(name, unit);
+            }
+        }
+        mounts
+    }
+
+    /// Mounts Rust, from packages or from the machine. Returns whether it is rustup's.
+    pub fn mount_rust(&mut self, mounts: &mut Mounts, target: &Description) -> bool {
+        match self.facts.rust.as_ref() {
+            Some(RustProvider::Packages { host, targets }) => {
+                let unit =
+                    self.packages("toolchain rust".into(), &[host, targets], Shape::Toolchain);
+                mounts.add("rust", unit);
+                false
+            }
+            Some(RustProvider::Rustup { root, digests }) => {
+                let digest = digests[&target.triple];
+                self.machine_folder(mounts, "rust", "rust", root, digest);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Mounts a folder of the machine as `at`.
+    pub fn machine_folder(
+        &mut self,
+        mounts: &mut Mounts,
+        name: &str,
+        at: &str,
+        root: &std::path::Path,
+        digest: Digest,
+    ) {
+        self.plan.machine_folders.insert(name.to_owned(), root.to_owned());
+        let mount = Mount::Machine { name: name.to_owned(), digest };
+        mounts.mounts.insert(at.to_owned(), mount);
+    }
+}
