@@ -15,6 +15,8 @@ use crate::tools::{has, tool};
 const SERVICES: [&str; 3] = ["agent", "auth", "vault"];
 const PLATFORMS: [(&str, Option<&str>); 2] =
     [("linux/amd64", None), ("linux/arm64", Some("qemu-aarch64-static"))];
+/// Where the image has the ledger's genesis transactions.
+const GENESIS: &str = "/etc/agency/genesis.txn";
 const CRANE: &str = "github.com/google/go-containerregistry/cmd/crane@v0.20.7";
 
 #[test]
@@ -67,7 +69,7 @@ fn check_layout(layout: &Layout, version: &str) {
             annotations[key("base.digest")] = digest.into();
             assert_eq!(image.manifest["annotations"], annotations);
             assert_eq!(image.config["created"], "1970-01-01T00:00:00Z");
-            check_base(layout, image, digest);
+            check_base(layout, image, digest, own_layers(service).len());
         }
         bases.push(platforms.values().map(base_digest).collect::<Vec<_>>());
         check_sharing(service, &platforms["linux/amd64"], &platforms["linux/arm64"]);
@@ -82,7 +84,7 @@ fn base_digest(image: &Image) -> Value {
 
 /// The base is not published, so its manifest is in the cache only. The image's layers
 /// begin with those of its base, which is what the annotation promises.
-fn check_base(layout: &Layout, image: &Image, digest: &str) {
+fn check_base(layout: &Layout, image: &Image, digest: &str, own: usize) {
     let manifest = fs::read_dir(cache().join("v1/trees"))
         .unwrap()
         .filter_map(|entry| fs::read(entry.unwrap().path().join("manifest.json")).ok())
@@ -91,7 +93,7 @@ fn check_base(layout: &Layout, image: &Image, digest: &str) {
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     let base = manifest["layers"].as_array().unwrap();
     let all = image.manifest["layers"].as_array().unwrap();
-    assert_eq!(base.len() + 2, all.len());
+    assert_eq!(base.len() + own, all.len());
     assert_eq!(base[..], all[..base.len()]);
     for layer in base {
         layout.bytes(layer);
@@ -106,20 +108,29 @@ fn check_sharing(service: &str, amd64: &Image, arm64: &Image) {
         .zip(&arm64.layers)
         .map(|(one, other)| {
             assert_eq!(one.title, other.title);
-            (one.title.as_str(), one.digest == other.digest)
+            (one.title.strip_prefix("xstitch: ").unwrap(), one.digest == other.digest)
         })
         .collect();
-    let binary = format!("xstitch: binary {service}");
-    assert_eq!(
-        layers,
-        [
-            ("xstitch: packages", false),
-            ("xstitch: common packages", true),
-            ("xstitch: binary healthcheck", false),
-            ("xstitch: files", true),
-            (binary.as_str(), false),
-        ]
-    );
+    let base = [("packages", false), ("common packages", true), ("binary healthcheck", false)];
+    let wanted: Vec<_> = base.into_iter().chain(own_layers(service)).collect();
+    assert_eq!(layers, wanted);
+}
+
+/// What each image has above the base, and whether both platforms share it. Libraries come
+/// before what needs them.
+fn own_layers(service: &str) -> Vec<(&'static str, bool)> {
+    match service {
+        "agent" => vec![
+            ("library sodium", false),
+            ("library zmq", false),
+            ("library indy", false),
+            ("files", true),
+            ("binary agent", false),
+            ("binary ledger", false),
+        ],
+        "auth" => vec![("files", true), ("binary auth", false)],
+        _ => vec![("files", true), ("binary vault", false)],
+    }
 }
 
 /// Other tools find the image by its tag, and a registry gives back the same bytes.
@@ -185,7 +196,7 @@ fn check_service(root: &Root, service: &str, version: &str, project: &Path) {
     assert_eq!(shown.lines().next(), Some(format!("{service} {version}").as_str()));
     let libraries: &[&str] = match service {
         "auth" => &["OpenSSL 3.", "SQLite 3."],
-        "agent" => &["libsodium 1.", "libzmq 4."],
+        "agent" => &["libsodium 1.0.18", "libzmq 4.3.5", "libindy_vdr 0.4.3"],
         _ => &["golang.org/x/crypto v"],
     };
     for library in libraries {
@@ -199,7 +210,10 @@ fn check_service(root: &Root, service: &str, version: &str, project: &Path) {
     match service {
         "auth" => use_auth(&running),
         "vault" => use_vault(&running),
-        _ => use_agent(&running),
+        _ => {
+            use_agent(&running);
+            use_ledger(root, version);
+        }
     }
     let port = running.port.to_string();
     let healthcheck = |expected: i32| {
@@ -239,4 +253,20 @@ fn use_agent(service: &Service) {
     let flipped = sealed.replacen(&sealed[..1], if &sealed[..1] == "A" { "B" } else { "A" }, 1);
     service.expect(422, "POST", "/open", &flipped);
     assert_eq!(service.json(200, "GET", "/peers", "")["peers"][0]["reply"], "ping");
+    // The ledger of the example has no nodes, which takes the library seconds to find out.
+    let told = service.json(503, "GET", "/ledger", "");
+    assert_eq!(told, serde_json::json!({"code": 32, "error": "Pool timeout"}));
+}
+
+/// The other program of the image, without a ledger to ask.
+fn use_ledger(root: &Root, version: &str) {
+    let program = "/usr/local/bin/ledger";
+    let output = succeed(root.command(program).arg("--version"));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(shown, format!("ledger {version}\nlibindy_vdr 0.4.3\n"));
+    let output = root.command(program).args(["status", GENESIS]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told, "ledger: Pool timeout (libindy_vdr error 32)\n");
 }

@@ -1,4 +1,5 @@
-// Command agent seals messages with libsodium and talks to peers over ZeroMQ.
+// Command agent seals messages with libsodium, talks to peers over ZeroMQ and asks an
+// Indy ledger.
 package main
 
 import (
@@ -41,6 +42,7 @@ func printVersion() {
 	fmt.Println(runtime.Version())
 	fmt.Println("libsodium", sodiumVersion())
 	fmt.Println("libzmq", zmqVersion())
+	fmt.Println("libindy_vdr", indyVersion())
 }
 
 func serve() error {
@@ -54,7 +56,7 @@ func serve() error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           routes(keys),
+		Handler:           routes(keys, newLedger(setting("AGENCY_GENESIS", ""))),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 	}

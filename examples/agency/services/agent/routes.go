@@ -11,12 +11,12 @@ import (
 
 const maxMessageBytes = 64 << 10
 
-func routes(keys *keyPair) http.Handler {
+func routes(keys *keyPair, ledger *ledger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]any{
 			"status": "ok", "service": "agent", "version": version,
-			"libsodium": sodiumVersion(), "libzmq": zmqVersion(),
+			"libsodium": sodiumVersion(), "libzmq": zmqVersion(), "libindy_vdr": indyVersion(),
 		})
 	})
 	mux.HandleFunc("POST /seal", func(w http.ResponseWriter, r *http.Request) {
@@ -63,6 +63,15 @@ func routes(keys *keyPair) http.Handler {
 			"endpoint": "inproc://peers", "reply": answer, "microseconds": elapsed.Microseconds(),
 		}}})
 	})
+	mux.HandleFunc("GET /ledger", func(w http.ResponseWriter, r *http.Request) {
+		status, err := ledger.status(r.Context())
+		if err != nil {
+			slog.Warn("ledger not reached", "error", err)
+			unavailable(w, err)
+			return
+		}
+		reply(w, http.StatusOK, status)
+	})
 	return mux
 }
 
@@ -89,6 +98,15 @@ func reply(w http.ResponseWriter, status int, body any) {
 
 func problem(w http.ResponseWriter, status int, message string) {
 	reply(w, status, map[string]string{"error": message})
+}
+
+// unavailable tells what a library that the service depends on said, with its code.
+func unavailable(w http.ResponseWriter, err error) {
+	body := map[string]any{"error": err.Error()}
+	if failure := (*ledgerError)(nil); errors.As(err, &failure) {
+		body["code"] = failure.Code
+	}
+	reply(w, http.StatusServiceUnavailable, body)
 }
 
 func internal(w http.ResponseWriter, err error) {
