@@ -35,7 +35,7 @@ pub fn xtask() -> ExitCode {
             run(arguments)
         }
         Some("bench") => bench(arguments.split_off(2)),
-        Some(sandbox::STAGE_ONE | "__sandbox-inner") => run(arguments),
+        Some(sandbox::STAGE_ONE | sandbox::STAGE_TWO) => run(arguments),
         _ => {
             printer::error(
                 "usage: cargo xtask images [build|plan|check|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",

@@ -8,11 +8,14 @@ use super::log::{Log, failure};
 use super::{Engine, fetch, fetch_source, library, pack};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
+use crate::machine::supervisor;
 use crate::model::Digest;
 use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT};
+use crate::model::attempt::{Attempt, Attempts};
 use crate::model::event::Event;
 use crate::plan::Plan;
 use crate::store::{Record, normalise};
+use crate::toolchain::description;
 
 /// Why a unit failed, for people.
 #[derive(Clone, Debug)]
@@ -96,7 +99,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn run(&self, scratch: &Path, out: &Path) -> Result<(), String> {
+    /// Runs the commands and returns what foreign programs they tried to start.
+    fn run(&self, scratch: &Path, out: &Path) -> Result<Attempts, String> {
         let folders = self.folders(scratch, out)?;
         let constant = self.engine.tier == Tier::Namespaces;
         let place = |name: &str| {
@@ -138,6 +142,8 @@ impl Run<'_> {
         let root = scratch.join("root");
         fs::create_dir_all(&root).map_err(text)?;
         let mut log = Log::start(&self.engine.project_state, self.name)?;
+        let record = scratch.join("attempts.json");
+        let mut attempts = Attempts::none();
         for command in &self.action.commands {
             let command: Vec<String> = command.iter().map(|word| fill(word)).collect();
             let line = shell_line(&environment, &command);
@@ -151,6 +157,7 @@ impl Run<'_> {
                 folder: fill(&self.action.folder),
                 command: command.clone(),
                 environment: environment.clone(),
+                attempts: Some(record.clone()),
             };
             let process = sandbox.process(&scratch.join("sandbox.json")).map_err(text)?;
             let output = match self.action.jobs {
@@ -160,6 +167,7 @@ impl Run<'_> {
             .map_err(text)?;
             let words = output.text();
             log.add(&words)?;
+            self.tell_attempts(&mut attempts, supervisor::read(&record));
             if !output.success() {
                 return Err(failure(&command, &output.ending(), &words, &log));
             }
@@ -170,7 +178,21 @@ impl Run<'_> {
         if let Some(product) = &self.action.product {
             library::check(product, out).map_err(|error| format!("{error}\n  log: {log}"))?;
         }
-        Ok(())
+        Ok(attempts)
+    }
+
+    /// Adds the attempts of a command, and tells those that are new.
+    fn tell_attempts(&self, all: &mut Attempts, more: Attempts) {
+        let known = all.attempts.len();
+        all.extend(more);
+        for Attempt { program, machine, probe } in &all.attempts[known..] {
+            let machine = description::machine_name(*machine);
+            let text = format!(
+                "{}: {program}, a program for {machine}, was started by {probe} and refused",
+                self.name
+            );
+            self.engine.tell(Event::Warning { text });
+        }
     }
 
     /// What stands for the compilers and libraries that are mounted: compilers' own caches do

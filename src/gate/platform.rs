@@ -3,7 +3,7 @@
 use crate::image::elf::ElfFacts;
 use crate::image::summary::LayerSummary;
 use crate::model::Finding;
-use crate::toolchain::description::{Description, Endianness, all};
+use crate::toolchain::description::{Description, Endianness, machine_name};
 
 /// Machine number of eBPF objects, which the kernel of any architecture loads.
 const EM_BPF: u16 = 247;
@@ -32,11 +32,7 @@ pub fn mismatch(facts: &ElfFacts, target: &Description) -> Option<(&'static str,
         && facts.class == elf.class
         && facts.little_endian == (elf.endianness == Endianness::Little);
     if !fits {
-        let found = all().iter().find(|known| known.elf.machine == facts.machine);
-        let name = found.map_or_else(
-            || format!("machine {}", facts.machine),
-            |known| known.elf.machine_name.clone(),
-        );
+        let name = machine_name(facts.machine);
         let problem = format!(
             "is {}-bit {name}, {platform} needs {}-bit {}",
             facts.class, elf.class, elf.machine_name

@@ -6,3 +6,6 @@ pub mod environment;
 pub mod network;
 pub mod process;
 pub mod sandbox;
+mod seccomp;
+mod starter;
+pub mod supervisor;

@@ -1,8 +1,8 @@
 //! Sandbox tiers: how much of the machine a child process can see.
 //!
 //! The program starts itself twice: the first stage makes user, mount, process and
-//! network namespaces and lays out the folders, the second is the first process in
-//! them and becomes the command. No stage forks a threaded process.
+//! network namespaces and supervises the second, which is the first process in them, lays
+//! out the folders and becomes the command. No stage forks a threaded process.
 //! Deliberately absent: what is mounted, and why; that is the action's business.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,12 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use super::supervisor::{self, Supervisor};
 
 /// First argument of the first stage.
 pub const STAGE_ONE: &str = "__sandbox";
 /// First argument of the second stage.
-const STAGE_TWO: &str = "__sandbox-inner";
+pub const STAGE_TWO: &str = "__sandbox-inner";
 
 /// How much isolation a child process gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,8 @@ pub struct Sandbox {
     pub command: Vec<String>,
     /// The whole environment of the command.
     pub environment: BTreeMap<String, String>,
+    /// File, out of the command's reach, for what [`supervisor::read`] reads.
+    pub attempts: Option<PathBuf>,
 }
 
 impl Sandbox {
@@ -93,6 +96,9 @@ impl Sandbox {
     /// `specification` is where the description is written for it.
     pub fn process(&self, specification: &Path) -> io::Result<Process> {
         fs::write(specification, serde_json::to_vec(self)?)?;
+        if let Some(attempts) = &self.attempts {
+            fs::write(attempts, "")?;
+        }
         // Not the program's path: an update may replace the file while a build runs.
         let mut process = Process::new("/proc/self/exe");
         process.arguments =
@@ -104,29 +110,26 @@ impl Sandbox {
 
 /// Runs a stage if the arguments ask for one; does not return then, unless it fails.
 pub fn run_stage(arguments: &[String]) -> Option<io::Error> {
-    let (stage, file) = match arguments {
-        [_, stage, file] => (stage.as_str(), file),
+    let (stage, file, socket) = match arguments {
+        [_, stage, file] if stage == STAGE_ONE => (stage, file, ""),
+        [_, stage, file, socket] if stage == STAGE_TWO => (stage, file, socket.as_str()),
         _ => return None,
     };
     let work = || -> io::Result<std::convert::Infallible> {
         // Whatever ends the parent ends this, too: nothing is left that nobody waits for.
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let sandbox: Sandbox = serde_json::from_slice(&fs::read(file)?)?;
-        match stage {
-            STAGE_ONE if sandbox.tier == Tier::Namespaces => stage_one(&sandbox, file),
-            STAGE_ONE => {
-                if sandbox.tier == Tier::Landlock {
-                    restrict(&sandbox)?;
-                }
-                become_command(&sandbox, Path::new(&sandbox.folder))
-            }
-            _ => stage_two(&sandbox),
+        if stage == STAGE_ONE {
+            return stage_one(&sandbox, file);
         }
+        match sandbox.tier {
+            Tier::Namespaces => lay_out(&sandbox)?,
+            Tier::Landlock => restrict(&sandbox)?,
+            Tier::None => {}
+        }
+        become_command(&sandbox, socket)
     };
-    match stage {
-        STAGE_ONE | STAGE_TWO => work().err(),
-        _ => None,
-    }
+    work().err()
 }
 
 fn context(what: impl std::fmt::Display) -> impl FnOnce(rustix::io::Errno) -> io::Error {
@@ -136,10 +139,22 @@ fn context(what: impl std::fmt::Display) -> impl FnOnce(rustix::io::Errno) -> io
     }
 }
 
-/// Makes the namespaces and waits for the command in them.
-#[allow(unsafe_code, reason = "unshare can share too little, not too much, in one thread")]
+/// Waits for the second stage, which is in namespaces where the tier has them.
 #[allow(clippy::disallowed_methods, reason = "the second stage is this same process")]
 fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallible> {
+    let supervisor = Supervisor::new(sandbox.attempts.as_deref())?;
+    if sandbox.tier == Tier::Namespaces {
+        unshare(sandbox.network)?;
+    }
+    let mut command = std::process::Command::new("/proc/self/exe");
+    supervisor
+        .run(command.args([STAGE_TWO, file]))
+        .map_err(|error| io::Error::new(error.kind(), format!("sandbox: second stage: {error}")))
+}
+
+/// Makes the namespaces.
+#[allow(unsafe_code, reason = "unshare can share too little, not too much, in one thread")]
+fn unshare(network: bool) -> io::Result<()> {
     let user = rustix::process::getuid().as_raw();
     let group = rustix::process::getgid().as_raw();
     let mut flags = UnshareFlags::NEWUSER
@@ -147,7 +162,7 @@ fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallib
         | UnshareFlags::NEWPID
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS;
-    if !sandbox.network {
+    if !network {
         flags |= UnshareFlags::NEWNET;
     }
     // SAFETY: this process has one thread and shares no file table.
@@ -156,16 +171,11 @@ fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallib
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(context("private mounts"))?;
-    let status = std::process::Command::new("/proc/self/exe")
-        .args([STAGE_TWO, file])
-        .status()
-        .map_err(|error| io::Error::new(error.kind(), format!("sandbox: second stage: {error}")))?;
-    std::process::exit(status.code().unwrap_or(137))
+        .map_err(context("private mounts"))
 }
 
-/// Lays out the root and becomes the command.
-fn stage_two(sandbox: &Sandbox) -> io::Result<std::convert::Infallible> {
+/// Lays out the root and makes it the root.
+fn lay_out(sandbox: &Sandbox) -> io::Result<()> {
     let root = &sandbox.root;
     rustix::mount::mount("tmpfs", root, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))
         .map_err(context("root"))?;
@@ -216,8 +226,7 @@ fn stage_two(sandbox: &Sandbox) -> io::Result<std::convert::Infallible> {
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
         .map_err(context("old root"))?;
     rustix::process::chdir("/")?;
-    rustix::system::sethostname(b"xstitch").map_err(context("host name"))?;
-    become_command(sandbox, Path::new(&sandbox.folder))
+    rustix::system::sethostname(b"xstitch").map_err(context("host name"))
 }
 
 fn bind(source: &Path, place: &Path, writable: bool) -> io::Result<()> {
@@ -252,8 +261,8 @@ fn mount_proc(place: &Path) -> io::Result<()> {
     if rustix::mount::mount("proc", place, "proc", flags, None).is_err() {
         rustix::mount::mount_bind_recursive("/proc", place).map_err(context("/proc"))?;
     }
-    // Kernels before 6.7 have one table of handlers for all; there the mount fails and
-    // foreign programs stay startable where somebody registered an emulator.
+    // Kernels before 6.7 have one table of handlers for all; there the mount fails, and only
+    // the supervisor keeps foreign programs from an emulator that somebody registered.
     let table = place.join("sys/fs/binfmt_misc");
     let _ = rustix::mount::mount("binfmt_misc", &table, "binfmt_misc", flags, None);
     Ok(())
@@ -295,7 +304,7 @@ fn restrict(sandbox: &Sandbox) -> io::Result<()> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "replaces this process, spawns none")]
-fn become_command(sandbox: &Sandbox, folder: &Path) -> io::Result<std::convert::Infallible> {
+fn become_command(sandbox: &Sandbox, socket: &str) -> io::Result<std::convert::Infallible> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let [program, arguments @ ..] = sandbox.command.as_slice() else {
         return Err(io::Error::other("sandbox: no command"));
@@ -310,11 +319,12 @@ fn become_command(sandbox: &Sandbox, folder: &Path) -> io::Result<std::convert::
             .find(|path| path.is_file())
             .ok_or_else(|| io::Error::other(format!("sandbox: `{program}` is not on its PATH")))?
     };
+    supervisor::answer_to(socket)?;
     let error = std::process::Command::new(&program)
         .args(arguments)
         .env_clear()
         .envs(&sandbox.environment)
-        .current_dir(folder)
+        .current_dir(&sandbox.folder)
         .exec();
     Err(io::Error::new(error.kind(), format!("sandbox: start {}: {error}", program.display())))
 }
@@ -345,6 +355,7 @@ fn probe(tier: Tier, scratch: &Path) -> io::Result<Option<String>> {
         folder: "/".into(),
         command: vec![NOTHING.into()],
         environment: BTreeMap::new(),
+        attempts: None,
     };
     fs::create_dir_all(sandbox.userland.join("usr"))?;
     fs::create_dir_all(&sandbox.root)?;

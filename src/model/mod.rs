@@ -4,6 +4,7 @@
 //! or looks at the environment.
 
 pub mod action;
+pub mod attempt;
 pub mod configuration;
 pub mod digest;
 pub mod event;

@@ -110,6 +110,12 @@ pub fn by_triple(triple: &str) -> Option<&'static Description> {
     all().iter().find(|description| description.triple == triple)
 }
 
+/// The name of an `e_machine`, for people; its number where no target has it.
+pub fn machine_name(machine: u16) -> String {
+    let known = all().iter().find(|description| description.elf.machine == machine);
+    known.map_or_else(|| format!("machine {machine}"), |known| known.elf.machine_name.clone())
+}
+
 /// The machine that this program runs on.
 pub fn host() -> Option<&'static Description> {
     let architecture = std::env::consts::ARCH;

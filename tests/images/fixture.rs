@@ -4,9 +4,10 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::tools::tool;
+use crate::tools::{self, tool};
 
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -119,4 +120,49 @@ pub fn cache() -> PathBuf {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/xstitch"),
     }
+}
+
+/// An emulator for arm64 programs, registered with the kernel while this lives.
+/// It is the whole machine's, so there is one at a time.
+pub struct Handler {
+    own: bool,
+    _alone: MutexGuard<'static, ()>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+const HANDLERS: &str = "/proc/sys/fs/binfmt_misc";
+
+impl Handler {
+    pub fn register() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Path::new(HANDLERS);
+        if !place.join("register").exists() {
+            let mounted =
+                Command::new("mount").args(["-t", "binfmt_misc", "binfmt_misc", HANDLERS]).status();
+            assert!(mounted.unwrap().success(), "no binfmt_misc");
+        }
+        let own = !place.join("qemu-aarch64").exists();
+        if own {
+            let magic = r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:";
+            let text = format!("{magic}{}:F", tools::path("qemu-aarch64-static").display());
+            fs::write(place.join("register"), text).unwrap();
+        }
+        assert!(place.join("qemu-aarch64").exists());
+        Self { own, _alone: alone }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        if self.own {
+            let _ = fs::write(Path::new(HANDLERS).join("qemu-aarch64"), "-1");
+        }
+    }
+}
+
+/// Whether this is allowed to do what only root may.
+pub fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    output.stdout == b"0\n"
 }

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::fixture::{build, cache, copy, path_without_targets, text, xstitch};
-use crate::tools::{self, has};
+use crate::fixture::{Handler, build, cache, copy, is_root, path_without_targets, text, xstitch};
+use crate::tools::has;
 
 const PROJECT: &str = "tests/projects/torture";
 
@@ -183,48 +183,9 @@ fn system_torture_with_an_emulator_registered() {
     assert_eq!(index, first.index);
 }
 
-/// An emulator for arm64 programs, registered with the kernel while this lives.
-struct Handler {
-    own: bool,
-}
-
-const HANDLERS: &str = "/proc/sys/fs/binfmt_misc";
-
-impl Handler {
-    fn register() -> Self {
-        let place = Path::new(HANDLERS);
-        if !place.join("register").exists() {
-            let mounted =
-                Command::new("mount").args(["-t", "binfmt_misc", "binfmt_misc", HANDLERS]).status();
-            assert!(mounted.unwrap().success(), "no binfmt_misc");
-        }
-        let own = !place.join("qemu-aarch64").exists();
-        if own {
-            let magic = r":qemu-aarch64:M::\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:";
-            let text = format!("{magic}{}:F", tools::path("qemu-aarch64-static").display());
-            fs::write(place.join("register"), text).unwrap();
-        }
-        assert!(place.join("qemu-aarch64").exists());
-        Self { own }
-    }
-}
-
-impl Drop for Handler {
-    fn drop(&mut self) {
-        if self.own {
-            let _ = fs::write(Path::new(HANDLERS).join("qemu-aarch64"), "-1");
-        }
-    }
-}
-
 fn which(program: &str) -> String {
     let output =
         Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     assert!(output.status.success(), "there is no {program}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
-    output.stdout == b"0\n"
 }

@@ -1,0 +1,5 @@
+/* Runs wherever the kernel lets it. */
+int main(void)
+{
+	return 42;
+}

@@ -1,0 +1,5 @@
+//! Prints what the build script found.
+
+fn main() {
+    println!("{}", include!(concat!(env!("OUT_DIR"), "/found.rs")));
+}
