@@ -12,7 +12,7 @@ use super::report::{BuildError, ImageReport, Report};
 use super::resolve::{Resolver, platforms, project_state};
 use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
-use super::{Engine, pack};
+use super::{Engine, pack, probe_report};
 use crate::config::{self, FILE_NAME, Project};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
@@ -287,6 +287,12 @@ impl Prepared {
         let output = |error: String| {
             BuildError::Output(format!("cannot write {}: {error}", self.output.display()))
         };
+        let probes = probe_report::collect(&self.engine, &self.plan, &outcome, &self.facts.project);
+        probes.tell(&self.engine, &self.plan, &outcome);
+        let attempts = probes.failures();
+        if self.facts.project.strict && !attempts.is_empty() {
+            return Err(BuildError::Units(attempts));
+        }
         let mut blobs: BTreeMap<Digest, (u64, PathBuf)> = BTreeMap::new();
         let mut entries = Vec::new();
         let mut reports = Vec::new();
@@ -329,6 +335,8 @@ impl Prepared {
         }
         let written = layout::write(&self.output, &entries, &blobs)
             .map_err(|error| output(error.to_string()))?;
+        let report_file = self.output.with_extension("probes.json");
+        probes.write(&report_file).map_err(BuildError::Output)?;
         Ok(Report {
             version: 1,
             layout: self.output.clone(),
@@ -336,6 +344,9 @@ impl Prepared {
             units_run: outcome.ran.len(),
             units_cached: outcome.records.len() - outcome.ran.len(),
             written,
+            probes: report_file,
+            probe_differences: probes.builds.values().map(|build| build.differences.len()).sum(),
+            attempts: attempts.len(),
             elapsed_ms: milliseconds(self.started.elapsed()),
         })
     }

@@ -5,17 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::log::{Log, failure};
-use super::{Engine, fetch, fetch_source, library, pack};
+use super::{Engine, fetch, fetch_source, library, pack, probe_report};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
 use crate::machine::supervisor;
 use crate::model::Digest;
 use crate::model::action::{Action, JobStyle, Mount, ProcessAction, VIRTUAL_ROOT};
-use crate::model::attempt::{Attempt, Attempts};
+use crate::model::attempt::Attempts;
 use crate::model::event::Event;
 use crate::plan::Plan;
 use crate::store::{Record, normalise};
-use crate::toolchain::description;
 
 /// Why a unit failed, for people.
 #[derive(Clone, Debug)]
@@ -44,6 +43,7 @@ pub fn execute(
     let scratch = engine.store.scratch().map_err(text)?;
     let out = scratch.path().join("out");
     fs::create_dir(&out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
+    let mut observed = None;
     match &unit.action {
         Action::UnpackPackages(action) => {
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
@@ -67,7 +67,8 @@ pub fn execute(
         }
         Action::Process(action) => {
             let run = Run { engine, plan, name: &unit.name, action, needs, jobs };
-            run.run(scratch.path(), &out)?;
+            let attempts = run.run(scratch.path(), &out)?;
+            observed = probe_report::keep(engine, action, attempts, scratch.path())?;
         }
         Action::PackLayer(action) => pack::layer(engine, action, needs, jobs, &out)?,
         Action::CheckPlatform { image, platform } => pack::check(engine, image, platform, needs)?,
@@ -80,7 +81,7 @@ pub fn execute(
         normalise(&out).map_err(text)?;
     }
     let (output, tree) = engine.store.adopt_tree(&out).map_err(text)?;
-    Ok(Record { output, size_bytes: tree.size_bytes() })
+    Ok(Record { output, size_bytes: tree.size_bytes(), observed })
 }
 
 /// An error as its text.
@@ -185,12 +186,8 @@ impl Run<'_> {
     fn tell_attempts(&self, all: &mut Attempts, more: Attempts) {
         let known = all.attempts.len();
         all.extend(more);
-        for Attempt { program, machine, probe } in &all.attempts[known..] {
-            let machine = description::machine_name(*machine);
-            let text = format!(
-                "{}: {program}, a program for {machine}, was started by {probe} and refused",
-                self.name
-            );
+        for attempt in &all.attempts[known..] {
+            let text = probe_report::sentence(self.name, attempt);
             self.engine.tell(Event::Warning { text });
         }
     }

@@ -19,6 +19,7 @@ mod natives;
 pub mod observe;
 mod pack;
 mod patterns;
+pub mod probe_report;
 pub mod report;
 pub mod resolve;
 mod schedule;

@@ -125,6 +125,12 @@ pub struct Report {
     pub units_cached: usize,
     /// Whether the layout was written.
     pub written: bool,
+    /// What probes found, by build and platform.
+    pub probes: PathBuf,
+    /// Number of probes that were answered differently, for no known reason.
+    pub probe_differences: usize,
+    /// Number of units that tried to start foreign programs.
+    pub attempts: usize,
     /// Wall time in milliseconds.
     pub elapsed_ms: u64,
 }

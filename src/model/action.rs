@@ -154,6 +154,8 @@ pub struct ProcessAction {
     pub state: String,
     /// How the commands share cores.
     pub jobs: JobStyle,
+    /// Whether build systems leave answers of probes in `@{build}`.
+    pub probes: bool,
     /// What the output has to hold, where it is a library.
     pub product: Option<LibraryProduct>,
 }

@@ -61,6 +61,7 @@ pub fn plan(facts: &Facts, target: &'static Description) -> PlannedEnvironment {
         sources: None,
         state: format!("env-{}", target.platform.slug()),
         jobs: JobStyle::Single,
+        probes: false,
         product: None,
     };
     PlannedEnvironment { plan: planner.plan, action, needs: mounts.needs }

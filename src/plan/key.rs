@@ -71,6 +71,7 @@ mod tests {
             sources: Some(SourceReference { name: "x".into(), digest: Digest::of(b"x") }),
             state: "x".into(),
             jobs: JobStyle::Single,
+            probes: false,
             product: None,
         };
         let configuration = Configuration {
@@ -112,6 +113,7 @@ mod tests {
         differs("tools", &|a, _| drop(a.tools.insert("bin/ld".into(), String::new())));
         differs("sources", &|a, _| a.sources.as_mut().unwrap().digest = Digest::of(b"y"));
         differs("no sources", &|a, _| a.sources = None);
+        differs("probes", &|a, _| a.probes = true);
         differs("product", &|a, _| {
             a.product = Some(LibraryProduct {
                 platform: "linux/arm64".parse().unwrap(),

@@ -246,6 +246,7 @@ impl Planner<'_> {
             sources: if fetched.is_some() { None } else { sources.reference.clone() },
             state: format!("{}-patches", what.replace(' ', "-")),
             jobs: JobStyle::Single,
+            probes: false,
             product: None,
         };
         let unit = format!("patched source of {what}");

@@ -65,6 +65,7 @@ pub fn build(cross: &Cross<'_>, c: &C<'_>, mounts: BTreeMap<String, Mount>) -> P
     ProcessAction {
         commands,
         environment: environment.variables,
+        probes: false,
         product: None,
         folder: "@{src}".into(),
         mounts,

@@ -193,6 +193,7 @@ pub fn build(
         sources: cargo.sources.clone(),
         state: cargo.state.clone(),
         jobs: JobStyle::Jobserver,
+        probes: true,
         product: match &cargo.result {
             Crate::Program { .. } => None,
             Crate::Library { product, .. } => Some((*product).clone()),

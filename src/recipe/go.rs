@@ -98,6 +98,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
     ProcessAction {
         commands: vec![shell("mkdir -p '@{build}/home' '@{out}/bin'"), command],
         environment: environment.variables,
+        probes: false,
         product: None,
         folder: if go.folder.is_empty() {
             "@{src}".into()

@@ -205,6 +205,7 @@ pub fn build(
         sources: native.sources.clone(),
         state: native.state.clone(),
         jobs,
+        probes: true,
         product: match native.result {
             Outcome::Library(product) => Some(product.clone()),
             Outcome::Program { .. } => None,

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(Tree::digest(&tree), digest);
         let key = Digest::of(b"key");
         assert_eq!(store.record(&key), None);
-        store.put_record(&key, &Record { output: digest, size_bytes: 5 }).unwrap();
+        store.put_record(&key, &Record { output: digest, size_bytes: 5, observed: None }).unwrap();
         assert!(store.record(&key).is_some());
         trees::remove(&store.tree_path(&digest)).unwrap();
         assert_eq!(store.record(&key), None, "a record without its tree is no result");

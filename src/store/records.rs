@@ -14,6 +14,9 @@ pub struct Record {
     pub output: Digest,
     /// Sum of the sizes of its files.
     pub size_bytes: u64,
+    /// Digest of the blob with what was observed beside the output, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Digest>,
 }
 
 impl Store {
