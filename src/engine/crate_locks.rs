@@ -38,7 +38,8 @@ pub fn complete(
                 ]));
             }
             None => {
-                let text = generate(engine, facts, &what)?;
+                let compiler = lock.toolchains.get("rust").and_then(|rust| number(&rust.version));
+                let text = generate(engine, facts, &what, compiler)?;
                 let pinned = LockedCargo { origin, lock: text.clone() };
                 lock.cargo.insert(what.clone(), pinned);
                 text
@@ -64,7 +65,20 @@ fn origin(sources: &NativeSources) -> String {
     origin.trim_end().to_owned()
 }
 
-fn generate(engine: &Engine, facts: &Facts, what: &str) -> Result<String, BuildError> {
+/// The number in what a compiler or a package calls its version.
+fn number(version: &str) -> Option<&str> {
+    let start = version.find(|c: char| c.is_ascii_digit())?;
+    let rest = &version[start..];
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+fn generate(
+    engine: &Engine,
+    facts: &Facts,
+    what: &str,
+    compiler: Option<&str>,
+) -> Result<String, BuildError> {
     let sources = &facts.natives[what];
     let (plan, unit) = source_plan(facts, what);
     let tree = match unit {
@@ -84,6 +98,16 @@ fn generate(engine: &Engine, facts: &Facts, what: &str) -> Result<String, BuildE
             folder.join(&sources.start)
         }
     };
-    generate_lock(engine, &tree, &sources.folder)
+    generate_lock(engine, &tree, &sources.folder, compiler)
         .map_err(|finding| BuildError::Findings(vec![finding]))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions_have_a_number() {
+        assert_eq!(super::number("1.85.0+dfsg3-1~deb12u3"), Some("1.85.0"));
+        assert_eq!(super::number("rustc 1.95.0 (59807616e 2026-04-14)"), Some("1.95.0"));
+        assert_eq!(super::number(""), None);
+    }
 }

@@ -15,8 +15,14 @@ use crate::model::finding::REMOTE_FAILED;
 use crate::store::duplicate;
 
 /// The text of a new lock file for the package or workspace in `folder` of a tree. It
-/// belongs beside the manifest of the workspace, which may be above `folder`.
-pub fn generate_lock(engine: &Engine, tree: &Path, folder: &str) -> Result<String, Finding> {
+/// belongs beside the manifest of the workspace, which may be above `folder`. `compiler` is
+/// the version of the compiler to come, such as 1.85.0, which crates are chosen for.
+pub fn generate_lock(
+    engine: &Engine,
+    tree: &Path,
+    folder: &str,
+    compiler: Option<&str>,
+) -> Result<String, Finding> {
     if engine.offline {
         let message = "a lock file for crates is needed, and `--offline` was given";
         return Err(Finding::new("offline", message).help("run once without it"));
@@ -31,13 +37,28 @@ pub fn generate_lock(engine: &Engine, tree: &Path, folder: &str) -> Result<Strin
             .args(["generate-lockfile", "--manifest-path"])
             .arg(manifest.to_string_lossy())
             .folder(scratch.path());
-        // Rather an older version than one that the package's compiler cannot take.
+        // Rather an older version than one that the compiler cannot take.
         process = process.env("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS", "fallback");
+        if let Some(version) = compiler {
+            let stand_in = scratch.path().join("rustc");
+            super::execute::write_tool(&stand_in, &rustc_of(version))?;
+            process = process.env("RUSTC", stand_in.to_string_lossy());
+        }
         ask(&process)?;
         fs::read_to_string(&lock)
             .map_err(|error| format!("cannot read {}: {error}", lock.display()).into())
     };
     generate().map_err(|error| finding("no-cargo-lock", error))
+}
+
+/// A program that says what cargo asks rustc before it chooses crates: the one that will
+/// compile need not be unpacked yet.
+fn rustc_of(version: &str) -> String {
+    let host = crate::toolchain::description::host().map_or("", |host| &host.triple);
+    format!(
+        "#!/bin/sh\necho 'rustc {version}'\necho 'binary: rustc'\necho 'commit-hash: unknown'\n\
+         echo 'commit-date: unknown'\necho 'host: {host}'\necho 'release: {version}'\n"
+    )
 }
 
 /// A copy of the tree in scratch, with links to its files, and the manifest in `folder` there.

@@ -234,7 +234,7 @@ fn a_lock_is_made_and_its_crates_collected() {
     let tree = folder.path().join("tree");
     library(&tree);
     for manifest in ["", "api"] {
-        let lock = library_lock::generate_lock(&engine, &tree, manifest).unwrap();
+        let lock = library_lock::generate_lock(&engine, &tree, manifest, None).unwrap();
         assert!(lock.contains("name = \"dep\"\nversion = \"1.2.3\""), "{lock}");
         let scratch = engine.store.scratch().unwrap();
         let out = scratch.path().join("out");
@@ -248,10 +248,10 @@ fn a_lock_is_made_and_its_crates_collected() {
         assert!(config.contains("directory = \"@VENDOR@/crates\""), "{config}");
     }
     assert_eq!(fs::read_to_string(tree.join("Cargo.lock")).unwrap(), "not for us");
-    let error = library_lock::generate_lock(&engine, &tree, "src").unwrap_err();
+    let error = library_lock::generate_lock(&engine, &tree, "src", None).unwrap_err();
     assert_eq!(error.to_string(), "the sources have no Cargo.toml in `src` [no-cargo-lock]");
     let offline = Engine { offline: true, ..engine };
-    assert_eq!(library_lock::generate_lock(&offline, &tree, "").unwrap_err().code, "offline");
+    assert_eq!(library_lock::generate_lock(&offline, &tree, "", None).unwrap_err().code, "offline");
 }
 
 #[test]
