@@ -45,7 +45,8 @@ pub fn keep(
     };
     if action.probes {
         let folder = engine.project_state.join(&action.state).join("build");
-        let files = probe_files(&folder).map_err(execute::text)?;
+        let files = probe_files(&folder).map_err(execute::text)?.into_iter();
+        let files = files.map(|(path, text)| (own_path(&path).to_owned(), text)).collect();
         observed.probes = Probes::from_files(&files);
     }
     let nothing = observed.probes.found.is_empty() && observed.attempts.is_empty();
@@ -58,6 +59,12 @@ pub fn keep(
     fs::write(&file, json).map_err(execute::text)?;
     engine.store.adopt_blob(&file, &digest).map_err(execute::text)?;
     Ok(Some(digest))
+}
+
+/// A path below the folder of a build, which is a folder of its own for each form of a library.
+fn own_path(path: &str) -> &str {
+    let path = path.strip_prefix("work/").unwrap_or(path);
+    path.strip_prefix("off/").or_else(|| path.strip_prefix("on/")).unwrap_or(path)
 }
 
 fn observed(engine: &Engine, record: &Record) -> Option<Observed> {

@@ -255,6 +255,8 @@ fn variables(cross: &Cross<'_>) -> BTreeMap<String, String> {
     set("MESON_NATIVE_FILE", "@{tools}/meson/native.ini");
 
     set("PKG_CONFIG", &tool("pkg-config"));
+    // Of a target that is the host too, crates ask for the host's unless it has its own.
+    set(&format!("PKG_CONFIG_{underscored}"), &tool("pkg-config"));
     set("PKG_CONFIG_ALLOW_CROSS", "1");
     set("PKG_CONFIG_PATH", "");
     set("PKG_CONFIG_SYSROOT_DIR", "@{sysroot}");

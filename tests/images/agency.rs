@@ -7,9 +7,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{build, cache, copy, publish, registry, repository, succeed, text, xstitch};
+use crate::fixture::{
+    build, cache, copy, publish, registry, repository, set_platforms, succeed, text, xstitch,
+};
 use crate::layout::{Image, Layout, sha256};
 use crate::service::{Root, Service};
+use crate::targets::{Archive, without_rust_version};
 use crate::tools::{has, tool};
 
 const SERVICES: [&str; 3] = ["agent", "auth", "vault"];
@@ -30,6 +33,7 @@ fn system_the_agency_is_built_published_and_run() {
     let version = fs::read_to_string(project.join("VERSION")).unwrap().trim().to_owned();
     build(&mut xstitch(&project), &project);
     let layout = project.join("target/images");
+    assert_eq!(zmq_answers(&project, "linux/amd64"), zmq_answers(&project, "linux/arm64"));
 
     check_layout(&Layout::open(&layout), &version);
     let (_registry, registry) = registry(folder.path());
@@ -44,6 +48,47 @@ fn system_the_agency_is_built_published_and_run() {
             fs::remove_dir_all(&root.folder).unwrap();
         }
     }
+}
+
+#[test]
+fn system_the_agency_runs_on_arm_v7() {
+    if !["skopeo", "docker-registry", "umoci", "qemu-arm-static", "go"].iter().all(|tool| has(tool))
+    {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let project = copy("examples/agency", folder.path());
+    let version = fs::read_to_string(project.join("VERSION")).unwrap().trim().to_owned();
+    set_platforms(&project, &["linux/arm/v7"]);
+    let manifests = ["Cargo.toml", "services/auth/Cargo.toml", "tools/ledger/Cargo.toml"];
+    without_rust_version(&project, &manifests);
+    let output = Archive::new(folder.path()).build(&project, "linux/arm/v7", "armhf");
+    assert!(output.status.success(), "{}", text(&output));
+    let layout = project.join("target/images");
+    let (_registry, registry) = registry(folder.path());
+    for service in SERVICES {
+        let name = format!("{service}:{version}");
+        publish(&layout, &name, &registry);
+        let source = format!("docker://{registry}/{name}");
+        let root = Root::unpack(&source, "linux/arm/v7", Some("qemu-arm-static"), folder.path());
+        check_service(&root, service, &version, &project);
+        fs::remove_dir_all(&root.folder).unwrap();
+    }
+    // What libzmq found out is what it finds out elsewhere.
+    let answers = zmq_answers(&project, "linux/arm/v7");
+    assert!(answers.len() > 10, "{answers:?}");
+    assert_eq!(answers["ZMQ_HAVE_SO_KEEPALIVE"], "yes");
+}
+
+/// What the report of probes says of libzmq's own questions on a platform.
+fn zmq_answers(project: &Path, platform: &str) -> serde_json::Map<String, Value> {
+    let report = fs::read(project.join("target/images.probes.json")).unwrap();
+    let mut report: Value = serde_json::from_slice(&report).unwrap();
+    let build = &mut report["builds"]["library zmq"];
+    assert_eq!(build["differences"], serde_json::json!([]));
+    let answers = build["platforms"][platform]["probes"].take();
+    let Value::Object(answers) = answers else { panic!("no answers: {report}") };
+    answers.into_iter().filter(|(name, _)| name.starts_with("ZMQ_HAVE_")).collect()
 }
 
 /// Three images of two platforms, each whole, made of layers that are shared where they can

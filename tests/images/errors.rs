@@ -48,7 +48,12 @@ impl Broken {
         for (path, name) in [(&self.project, "PROJECT"), (&cache(), "CACHE")] {
             said = said.replace(&path.display().to_string(), name);
         }
-        said
+        // The place of a log is named by the place of the project.
+        let lines = said.lines().map(|line| match line.strip_prefix("  log: ") {
+            Some(path) => format!("  log: …/{}\n", path.rsplit('/').next().unwrap_or_default()),
+            None => format!("{line}\n"),
+        });
+        lines.collect()
     }
 
     fn check(&self, output: &Output, code: i32) {

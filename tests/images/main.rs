@@ -14,6 +14,7 @@ mod errors;
 mod fixture;
 mod layout;
 mod monorepo;
+mod probes;
 mod service;
 mod small;
 mod targets;

@@ -33,12 +33,17 @@ entrypoint = ["/usr/local/bin/torture-cxx"]
 "#;
 
 /// What the machine's apt says to a project.
-struct Archive {
+pub struct Archive {
     folder: PathBuf,
     apt_config: Option<PathBuf>,
 }
 
 impl Archive {
+    /// The machine's sources, as they are.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), apt_config: None }
+    }
+
     fn run(&self, verb: &str, project: &Path) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xstitch"));
         command.arg(verb).arg("--project").arg(project);
@@ -49,7 +54,7 @@ impl Archive {
 
     /// Builds. Where a source is refused because its lists for the architecture are stale,
     /// that has to be said; then what the message says is done, and built again.
-    fn build(&mut self, project: &Path, platform: &str, architecture: &str) -> Output {
+    pub fn build(&mut self, project: &Path, platform: &str, architecture: &str) -> Output {
         let output = self.run("build", project);
         let said = text(&output);
         if output.status.success() || !said.contains("could not download the package lists") {
@@ -148,6 +153,17 @@ fn run_torture(project: &Path, platform: &str, emulator: &str, programs: &[&str]
     root
 }
 
+/// An older suite's compiler serves as well, where only that one has the architecture.
+pub fn without_rust_version(project: &Path, manifests: &[&str]) {
+    for name in manifests {
+        let file = project.join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| !line.starts_with("rust-version")).collect();
+        fs::write(&file, lines.join("\n")).unwrap();
+    }
+}
+
 #[test]
 fn system_arm_v7_is_built_and_run() {
     if !["skopeo", "docker-registry", "umoci", "qemu-arm-static", "go"].iter().all(|tool| has(tool))
@@ -157,15 +173,8 @@ fn system_arm_v7_is_built_and_run() {
     let folder = tempfile::tempdir().unwrap();
     let project = copy("tests/projects/torture", folder.path());
     set_platforms(&project, &["linux/arm/v7"]);
-    // An older suite's compiler serves as well, where only that one has the architecture.
-    for name in ["Cargo.toml", "rust/Cargo.toml", "macros/Cargo.toml"] {
-        let file = project.join(name);
-        let text = fs::read_to_string(&file).unwrap();
-        let lines: Vec<&str> =
-            text.lines().filter(|line| !line.starts_with("rust-version")).collect();
-        fs::write(&file, lines.join("\n")).unwrap();
-    }
-    let mut archive = Archive { folder: folder.path().to_owned(), apt_config: None };
+    without_rust_version(&project, &["Cargo.toml", "rust/Cargo.toml", "macros/Cargo.toml"]);
+    let mut archive = Archive::new(folder.path());
     let output = archive.build(&project, "linux/arm/v7", "armhf");
     assert!(output.status.success(), "{}", text(&output));
 
@@ -207,7 +216,7 @@ fn system_more_architectures_are_built_or_refused() {
         let project = copy("tests/projects/torture", folder.path());
         fs::write(project.join("images.toml"), WITHOUT_RUST).unwrap();
         set_platforms(&project, &[platform]);
-        let mut archive = Archive { folder: folder.path().to_owned(), apt_config: None };
+        let mut archive = Archive::new(folder.path());
         let output = archive.build(&project, platform, architecture);
         if !output.status.success() {
             check_refusal(&text(&output), output.status.code(), platform, architecture);
@@ -266,7 +275,7 @@ fn integration_a_missing_standard_library_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let project = copy("tests/projects/torture", folder.path());
     set_platforms(&project, &["linux/s390x"]);
-    let archive = Archive { folder: folder.path().to_owned(), apt_config: None };
+    let archive = Archive::new(folder.path());
     let output = archive.run("plan", &project);
     let said = text(&output);
     if output.status.success() {
