@@ -81,14 +81,7 @@ impl Planner<'_> {
         }
         let names: Vec<String> = mounts.mounts.keys().cloned().collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let cross = Cross {
-            host: facts.host,
-            target,
-            llvm_version: &facts.llvm_version,
-            mounts: &names,
-            overrides: facts.overrides(target),
-            c_flags: facts.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice),
-        };
+        let cross = facts.cross(target, &names);
         let mut process =
             self.recipe(&cross, name, binary, sources, rustup, std::mem::take(&mut mounts.mounts));
         self.pre_build(&mut process, target);

@@ -5,7 +5,7 @@ use super::graph::Plan;
 use super::images::Planner;
 use crate::model::action::{JobStyle, ProcessAction};
 use crate::recipe::cargo::rust_tools;
-use crate::recipe::environment::{Cross, environment};
+use crate::recipe::environment::environment;
 use crate::toolchain::description::Description;
 
 /// An environment that is still a plan.
@@ -27,14 +27,7 @@ pub fn plan(facts: &Facts, target: &'static Description) -> PlannedEnvironment {
     let rust = facts.rust.is_some().then(|| planner.mount_rust(&mut mounts, target));
     let names: Vec<String> = mounts.mounts.keys().cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let cross = Cross {
-        host: facts.host,
-        target,
-        llvm_version: &facts.llvm_version,
-        mounts: &names,
-        overrides: facts.overrides(target),
-        c_flags: facts.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice),
-    };
+    let cross = facts.cross(target, &names);
     let mut environment = environment(&cross);
     if let Some(rustup) = rust {
         rust_tools(&cross, rustup, &mut environment.tools);

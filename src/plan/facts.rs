@@ -11,6 +11,7 @@ use crate::model::action::{ProjectFile, SourceReference};
 use crate::model::package::PackageSet;
 use crate::model::source::Origin;
 use crate::model::{Digest, Platform};
+use crate::recipe::environment::Cross;
 use crate::toolchain::description::Description;
 
 /// Tools that have a part of their own, instead of being added to the userland.
@@ -188,6 +189,18 @@ impl Facts {
     /// The user's overrides for a target.
     pub fn overrides(&self, target: &Description) -> &Target {
         self.project.targets.get(&target.triple).unwrap_or(&NO_OVERRIDES)
+    }
+
+    /// What the environment of a unit is made of that mounts folders of those names.
+    pub fn cross<'a>(&'a self, target: &'a Description, mounts: &'a [&'a str]) -> Cross<'a> {
+        Cross {
+            host: self.host,
+            target,
+            llvm_version: &self.llvm_version,
+            mounts,
+            overrides: self.overrides(target),
+            c_flags: self.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice),
+        }
     }
 
     /// What is added to the userland for a build that asks for `tools`.

@@ -15,7 +15,7 @@ use crate::model::action::{
 use crate::model::source::Origin;
 use crate::model::{Configuration, Platform};
 use crate::recipe::cargo::{Cargo, Crate, shell};
-use crate::recipe::environment::{Cross, library_folder};
+use crate::recipe::environment::library_folder;
 use crate::recipe::native::{Native, Outcome, quoted};
 use crate::recipe::{cargo, native};
 use crate::toolchain::description::Description;
@@ -115,17 +115,9 @@ impl Planner<'_> {
         }
         let folder = [start.as_str(), build.folder].join("/");
         let folder = folder.trim_matches('/').to_owned();
-        let overrides = facts.overrides(target);
         let names: Vec<String> = mounts.mounts.keys().cloned().collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let cross = Cross {
-            host: facts.host,
-            target,
-            llvm_version: &facts.llvm_version,
-            mounts: &names,
-            overrides,
-            c_flags: facts.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice),
-        };
+        let cross = facts.cross(target, &names);
         let mut env = build.env.clone();
         env.extend(build.target_env.cloned().unwrap_or_default());
         let state = format!("{}-{}", build.slug, target.platform.slug());
