@@ -9,6 +9,7 @@ use super::execute::{text, write_tool};
 use super::report::BuildError;
 use super::schedule;
 use crate::machine::process::Process;
+use crate::model::Finding;
 use crate::model::action::Mount;
 use crate::plan::environment;
 use crate::toolchain::description::{Description, all};
@@ -31,18 +32,22 @@ pub fn target(prepared: &Prepared, name: &str) -> Result<&'static Description, B
         } else {
             format!("there is no target `{name}`")
         };
-        let finding = crate::model::Finding::new("unknown-target", message);
+        let finding = Finding::new("unknown-target", message);
         BuildError::Findings(vec![finding.help(format!("known here: {}", known.join(", ")))])
     })
 }
 
 impl Prepared {
-    /// Makes everything that the environment names, and returns its variables over the
-    /// user's own.
+    /// Makes everything that the environment names, and returns the variables that it sets.
     pub fn environment(
         &self,
         target: &'static Description,
     ) -> Result<BTreeMap<String, String>, BuildError> {
+        if self.facts.llvm.packages.is_empty() {
+            let finding = Finding::new("no-environment", "nothing of the project is compiled")
+                .help("a library with sources, or a binary of Rust, C or cgo, brings compilers");
+            return Err(BuildError::Findings(vec![finding]));
+        }
         let planned = environment::plan(&self.facts, target);
         let outcome = schedule::run(&self.engine, &planned.plan);
         if outcome.interrupted {
@@ -81,24 +86,26 @@ impl Prepared {
             write_tool(&state.join("tools").join(path), &fill(content))
                 .map_err(BuildError::Output)?;
         }
-        let mut variables = self.engine.environment.variables.clone();
+        let own = &self.engine.environment.variables;
+        let mut variables = BTreeMap::new();
         for (name, value) in &planned.action.environment {
             if !OWN.contains(&name.as_str()) {
                 variables.insert(name.clone(), fill(value));
             }
         }
-        let path = variables.get("PATH").cloned().unwrap_or_else(|| "/usr/bin:/bin".into());
+        let path = own.get("PATH").map_or("/usr/bin:/bin", String::as_str);
         variables.insert("PATH".into(), format!("{}:{path}", fill("@{tools}/bin")));
         Ok(variables)
     }
 
-    /// The process of a command in the environment of a target.
+    /// The process of a command in the environment of a target, over the user's own.
     pub fn command(
         &self,
         target: &'static Description,
         command: &[String],
     ) -> Result<Process, BuildError> {
-        let variables = self.environment(target)?;
+        let mut variables = self.engine.environment.variables.clone();
+        variables.extend(self.environment(target)?);
         let (program, arguments) = match command {
             [program, arguments @ ..] => (program, arguments),
             [] => return Err(BuildError::Output("there is no command".into())),
