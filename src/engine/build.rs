@@ -301,6 +301,7 @@ impl Prepared {
             let Some(index) = image.index else { continue };
             let mut total = 0;
             for (platform, manifest, layers) in &image.platforms {
+                let layers = &self.layers(&outcome, layers).map_err(output)?;
                 let mut report = self
                     .collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs)
                     .map_err(output)?;
@@ -353,6 +354,17 @@ impl Prepared {
 
     fn file(&self, outcome: &Outcome, unit: usize, name: &str) -> PathBuf {
         self.engine.store.tree_path(&outcome.records[&unit].output).join(name)
+    }
+
+    /// The layers that an image has: those that hold something.
+    fn layers(&self, outcome: &Outcome, layers: &[usize]) -> Result<Vec<usize>, String> {
+        let mut kept = Vec::new();
+        for &layer in layers {
+            if !pack::packed(&self.engine, &outcome.records[&layer])?.is_empty() {
+                kept.push(layer);
+            }
+        }
+        Ok(kept)
     }
 
     /// Adds the blobs of one image on one platform, and reports it.

@@ -157,8 +157,10 @@ pub fn manifest(
         annotations.insert(key("digest"), crate::model::Digest::of(&bytes).to_string());
         needs = rest;
     }
-    let layers: Vec<PackedLayer> =
+    let mut layers: Vec<PackedLayer> =
         needs.iter().skip(1).map(|record| packed(engine, record)).collect::<Result<_, _>>()?;
+    // Of a library of headers or archives alone.
+    layers.retain(|layer| !layer.is_empty());
     let config = manifest::config(action, &layers);
     let descriptor = Descriptor::of(manifest::CONFIG, &config);
     write(&out.join(CONFIG_BLOB), &config)?;

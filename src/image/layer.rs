@@ -25,6 +25,13 @@ pub struct PackedLayer {
     pub title: String,
 }
 
+impl PackedLayer {
+    /// Whether it holds nothing: its archive is the two blocks that end one.
+    pub fn is_empty(&self) -> bool {
+        self.diff_id == Digest::of(&[0; 1024])
+    }
+}
+
 /// Writes to two places at once: the bytes go on, the hasher sees them.
 struct Tee<W> {
     writer: W,
@@ -116,6 +123,10 @@ mod tests {
         };
         let (layer, out) = pack(1);
         assert_eq!(pack(3).0, layer);
+        assert!(!layer.is_empty());
+        let none = Filesystem::default();
+        let none = super::pack(&none, "x", Compression::Zstd, 1, 0, io::sink()).unwrap();
+        assert!(none.is_empty());
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(out.as_slice()));
         let names: Vec<String> = archive
             .entries()

@@ -28,6 +28,8 @@ const fn version(action: &Action) -> u32 {
         Action::PackLayer(_) => 3,
         // What passed before may bring a library twice, or need a newer glibc.
         Action::CheckPlatform { .. } => 2,
+        // A layer that holds nothing is left out.
+        Action::Manifest(_) => 2,
         _ => 1,
     }
 }
