@@ -57,7 +57,9 @@ pub fn execute(
             let from = fetch::Manifests { sources, lock: lock.as_deref(), tree };
             fetch::crates(engine, &unit.name, &from, scratch.path(), &out)?;
         }
-        Action::JoinTrees { names } => library::join(engine, names, needs, &out)?,
+        Action::JoinTrees { names, archives } => {
+            library::join(engine, names, archives, needs, &out)?;
+        }
         Action::InstallFiles { files, product } => {
             library::install_files(engine, files, product, &out)?;
         }

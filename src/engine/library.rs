@@ -14,14 +14,30 @@ use crate::model::action::{LibraryProduct, ProjectFile};
 use crate::store::{Record, copy_file, duplicate};
 use crate::toolchain::description::by_platform;
 
-/// Joins trees: the first whole, of the others what belongs to a sysroot.
-pub fn join(engine: &Engine, names: &[String], needs: &[Record], out: &Path) -> Result<(), String> {
+/// Joins trees: the first whole, of the others what belongs to a sysroot. Those at
+/// `archives` are packages of the first that lose their shared libraries there.
+pub fn join(
+    engine: &Engine,
+    names: &[String],
+    archives: &[usize],
+    needs: &[Record],
+    out: &Path,
+) -> Result<(), String> {
     // Which need gave a file, for the message about two that differ.
     let mut owners: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (index, (name, record)) in names.iter().zip(needs).enumerate() {
         let tree = engine.store.tree_path(&record.output);
         if index == 0 {
             duplicate(&tree, out).map_err(text)?;
+            continue;
+        }
+        if archives.contains(&index) {
+            if keep_archives(&tree, out)? == 0 {
+                return Err(format!(
+                    "the packages of library {name} have no archive beside a shared library, \
+                     and `link = \"static\"` asks for one\n  help: leave `link` out"
+                ));
+            }
             continue;
         }
         add(&tree, Path::new("usr"), out, name, &mut owners)?;
@@ -66,6 +82,26 @@ fn add<'a>(
         owners.insert(path, name);
     }
     Ok(())
+}
+
+/// Takes from `out` each `lib*.so` of `tree` that has an archive beside it. Returns how many.
+fn keep_archives(tree: &Path, out: &Path) -> Result<usize, String> {
+    let failed = |error: io::Error| format!("cannot look into {}: {error}", tree.display());
+    let mut removed = 0;
+    for entry in fs::read_dir(tree).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let to = out.join(entry.file_name());
+        if entry.file_type().map_err(failed)?.is_dir() {
+            removed += keep_archives(&entry.path(), &to)?;
+        } else if to.extension().is_some_and(|ending| ending == "so")
+            && to.with_extension("a").is_file()
+            && fs::symlink_metadata(&to).is_ok()
+        {
+            fs::remove_file(&to).map_err(failed)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 fn is_same(one: &Path, other: &Path) -> io::Result<bool> {

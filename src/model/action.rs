@@ -55,6 +55,10 @@ pub enum Action {
     JoinTrees {
         /// Names of the needs, for people.
         names: Vec<String>,
+        /// Positions of needs that hold packages of the first: of their libraries that have an
+        /// archive, the first keeps that alone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        archives: Vec<usize>,
     },
     /// Check files that somebody else built, and put them where libraries belong.
     InstallFiles {

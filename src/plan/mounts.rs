@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::facts::{PreBuild, RustProvider};
 use super::images::Planner;
-use crate::config::{LibraryRecipe, Project, library_closure};
+use crate::config::{LibraryRecipe, Link, Project, library_closure};
 use crate::model::Digest;
 use crate::model::action::{Action, Mount, Shape};
 use crate::toolchain::description::Description;
@@ -59,11 +59,24 @@ impl Planner<'_> {
         let facts = self.facts;
         let pre_build = facts.pre_builds.get(&target.triple);
         let packages = development_packages(&facts.project, libraries, pre_build);
-        let packages = self.packages_sysroot(&target.debian_architecture, &packages);
+        let key = (target.debian_architecture.clone(), packages);
+        let packages = self.packages_sysroot(&key.0, &key.1);
         let mut needs = vec![packages];
         let mut names = vec!["packages".to_owned()];
+        let mut archives = Vec::new();
         for name in library_closure(&self.facts.project, libraries) {
-            if let Some(unit) = self.library(&name, target) {
+            let library = &facts.project.libraries[&name];
+            let unit = match &library.recipe {
+                LibraryRecipe::Packages(own) if library.link == Link::Static => {
+                    archives.push(needs.len());
+                    let mut set = facts.sysroots[&key].clone();
+                    set.packages.retain(|package| own.contains(&package.name));
+                    let unit = format!("archives of {name} {}", target.platform);
+                    Some(self.packages(unit, &[&set], Shape::Toolchain))
+                }
+                _ => self.library(&name, target),
+            };
+            if let Some(unit) = unit {
                 needs.push(unit);
                 names.push(name);
             }
@@ -72,7 +85,7 @@ impl Planner<'_> {
             return packages;
         }
         let unit = format!("sysroot {} with {}", target.platform, names[1..].join(" "));
-        self.unit(unit, None, Action::JoinTrees { names }, needs)
+        self.unit(unit, None, Action::JoinTrees { names, archives }, needs)
     }
 
     /// The sysroot of the distribution's packages alone.
