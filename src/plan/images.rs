@@ -247,12 +247,15 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The name of a folder of the project as one part of a path, different for each.
+/// The name of a folder of the project as one part of a path, different for each, and one
+/// word of a shell.
 pub fn slug(folder: &str) -> String {
     match folder {
         "" => "root".to_owned(),
         folder => {
-            format!("{}-{}", folder.replace('/', "-"), &Digest::of(folder.as_bytes()).hex()[..6])
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            let name = folder.replace(|c| !plain(c), "-");
+            format!("{name}-{}", &Digest::of(folder.as_bytes()).hex()[..6])
         }
     }
 }
