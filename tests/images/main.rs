@@ -13,6 +13,8 @@ mod emulation;
 mod errors;
 mod fixture;
 mod layout;
+mod libraries;
+mod libraries_env;
 mod monorepo;
 mod probes;
 mod service;
