@@ -13,7 +13,11 @@ use crate::model::{Digest, Finding, Place};
 const KINDS: [&str; 9] =
     ["packages", "cargo", "autotools", "cmake", "meson", "make", "cc", "command", "prebuilt"];
 
-/// Reads `[library.NAME]`.
+/// Keys that say how something is built, of no use to what others built.
+const OF_BUILDS: [&str; 6] = ["patches", "tools", "env", "strip", "target", "differences"];
+
+/// Reads `[library.NAME]`. Where its recipe is wrong, the library is there without one, so
+/// that nobody who names it is told that there is none.
 pub fn library<'a>(
     reader: &mut Reader<'a>,
     name: &str,
@@ -28,10 +32,13 @@ pub fn library<'a>(
         let at = keys.place_of(kind);
         let recipe = match kind {
             "packages" => {
-                let before = reader.findings.len();
+                let (there, before) = (keys.has("packages"), reader.findings.len());
                 let packages = reader.texts(&mut keys, "packages", false);
-                let wrong = reader.findings.len() > before;
-                (!packages.is_empty() || wrong).then_some(Some(LibraryRecipe::Packages(packages)))
+                if there && packages.is_empty() && reader.findings.len() == before {
+                    let message = format!("`packages` of {what} names none");
+                    reader.problem("missing-key", at.clone(), message);
+                }
+                there.then_some(Some(LibraryRecipe::Packages(packages)))
             }
             _ => reader.take(&mut keys, kind).map(|(at, value)| {
                 let mut table = reader.table(&format!("`{kind}` of {what}"), &at, value)?;
@@ -48,6 +55,14 @@ pub fn library<'a>(
             recipe_place = at;
         }
     }
+    if let [(kind @ ("packages" | "prebuilt"), _)] = recipes.as_slice() {
+        for key in OF_BUILDS.into_iter().filter(|key| keys.has(key)) {
+            let message = format!("{what} is not built, so that its `{key}` would do nothing");
+            let finding = Finding::new("unused-key", message)
+                .help(format!("take it out, or build the library instead of `{kind}`"));
+            reader.findings.push(finding.at(keys.place_of(key)));
+        }
+    }
     let needs_place = keys.place_of("needs");
     let needs = reader.texts(&mut keys, "needs", false);
     let link = link(reader, &mut keys);
@@ -57,13 +72,29 @@ pub fn library<'a>(
     if !named {
         libraries.push(name.strip_prefix("lib").unwrap_or(name).to_owned());
     }
+    if let [(_, Some(LibraryRecipe::Built { kind: Kind::Command { outputs, .. }, .. }))] =
+        recipes.as_slice()
+    {
+        let dropped = |path: &&String| {
+            (path.ends_with(".a") && !link.is_static())
+                || (path.contains(".so") && !link.is_shared())
+        };
+        if let Some(path) = outputs.iter().find(dropped) {
+            let message = format!("{what} has the output `{path}`, which its `link` leaves out");
+            let finding = Finding::new("unused-output", message).help(
+                "`link` is \"shared\" unless it says otherwise; \"static\" keeps archives, \
+                 \"both\" keeps both",
+            );
+            reader.findings.push(finding.at(recipe_place.clone()));
+        }
+    }
     let library = Library {
         recipe: LibraryRecipe::Packages(Vec::new()),
         needs,
         needs_place,
         link,
         libraries,
-        headers: reader.texts(&mut keys, "headers", false),
+        headers: paths(reader, &mut keys, "headers"),
         patches: paths(reader, &mut keys, "patches"),
         tools: reader.texts(&mut keys, "tools", false),
         env: reader.map(&mut keys, "env"),
@@ -74,7 +105,8 @@ pub fn library<'a>(
     };
     reader.finish(keys);
     match <[_; 1]>::try_from(recipes) {
-        Ok([(_, recipe)]) => Some(Library { recipe: recipe?, ..library }),
+        Ok([(_, Some(recipe))]) => Some(Library { recipe, ..library }),
+        Ok([(_, None)]) => Some(library),
         Err(recipes) => {
             let found: Vec<String> = recipes.iter().map(|(kind, _)| format!("`{kind}`")).collect();
             let has = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
@@ -82,8 +114,8 @@ pub fn library<'a>(
                 "{what} needs exactly one of {}; it has {has}",
                 KINDS.map(|kind| format!("`{kind}`")).join(", ")
             );
-            reader.problem("recipe-count", library.place, message);
-            None
+            reader.problem("recipe-count", library.place.clone(), message);
+            Some(library)
         }
     }
 }
@@ -118,14 +150,18 @@ pub fn strip<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>) -> Option<Strip> 
     }
 }
 
-/// Paths that stay in the project or the source.
+/// Paths that stay in the project, the source or the output.
 fn paths<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) -> Vec<String> {
     let texts = reader.placed_texts(keys, name, false);
     texts
         .into_iter()
         .map(|(place, text)| {
             if text.starts_with('/') || text.split('/').any(|part| part == "..") {
-                let message = format!("`{name}` must stay in the project, this is `{text}`");
+                let message = match name {
+                    "headers" => format!("`{name}` are paths below /usr/include, not `{text}`"),
+                    "outputs" => format!("`{name}` are paths below /usr, not `{text}`"),
+                    _ => format!("`{name}` must stay in the project, this is `{text}`"),
+                };
                 reader.problem("invalid-value", place, message);
             }
             text.trim_start_matches("./").to_owned()

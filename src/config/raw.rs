@@ -98,7 +98,9 @@ impl<'a> Reader<'a> {
     }
 
     fn wrong_type(&mut self, place: Place, key: &str, expected: &str, found: &str) {
-        self.problem("wrong-type", place, format!("`{key}` must be {expected}, this is {found}"));
+        // Some are called by a phrase that quotes itself.
+        let key = if key.contains(['`', '[']) { key.to_owned() } else { format!("`{key}`") };
+        self.problem("wrong-type", place, format!("{key} must be {expected}, this is {found}"));
     }
 
     /// Takes a value out.

@@ -1,7 +1,8 @@
 //! Names that must exist, and images that must not stand on themselves.
 
 use super::raw::suggest;
-use super::{Base, Project};
+use super::{Base, LibraryRecipe, Project};
+use crate::model::platform::{PLATFORMS, TRIPLES};
 use crate::model::{Finding, Place};
 
 pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
@@ -32,6 +33,19 @@ pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
             let known = project.libraries.keys().filter(|known| *known != name).collect();
             let place = &library.needs_place;
             findings.push(missing("unknown-library", "library", need, known, place));
+        }
+        if let LibraryRecipe::Prebuilt(files) = &library.recipe {
+            for platform in &project.platforms {
+                let platform = platform.to_string();
+                let index = PLATFORMS.iter().position(|known| *known == platform);
+                let triple = index.map_or("", |index| TRIPLES[index]);
+                if !files.contains_key(&platform) && !files.contains_key(triple) {
+                    let message = format!("[library.{name}] has no `prebuilt` for {platform}");
+                    let finding = Finding::new("missing-platform", message)
+                        .help("add its files, or take the platform out of `platforms`");
+                    findings.push(finding.at(library.place.clone()));
+                }
+            }
         }
         if let Some(cycle) = needs_cycle(project, name) {
             let message = format!("libraries need one another: {}", cycle.join(" → "));

@@ -101,3 +101,83 @@ rustflags = []
 fn nothing_to_build() {
     insta::assert_snapshot!(check(""));
 }
+
+#[test]
+fn every_problem_of_libraries() {
+    let text = r#"
+[project]
+platforms = ["linux/amd64", "linux/arm64"]
+
+[library.several]
+cmake = { path = "c" }
+make = { path = "c" }
+sonames = ["x"]
+link = "dynamic"
+strip = "some"
+needs = ["circle", "none"]
+
+[library.circle]
+autotolls = { path = "b" }
+needs = ["several"]
+
+[library.itself]
+cargo = { crate = "f" }
+needs = ["itself"]
+
+[library.archive]
+meson = { archive = "https://example.org/d.tar.gz" }
+
+[library.file]
+cmake = { archive = "/tmp/q.tar.gz", sha256 = "zz" }
+
+[library.branch]
+make = { git = "https://example.org/e.git", commit = "main" }
+
+[library.repository]
+make = { git = "https://example.org/e.git" }
+
+[library.sources]
+cmake = { path = "j", git = "x", commit = "1234567890123456789012345678901234567890" }
+
+[library.no-source]
+cmake = {}
+
+[library.not-a-table]
+cmake = "path"
+
+[library.prebuilt]
+prebuilt = { "linux/arm64" = { from = "g.so" }, "linux/arm46" = [{ from = "g.so", to = "lib/g.so" }] }
+
+[library.one-platform.prebuilt]
+x86_64-unknown-linux-gnu = [{ from = "g.so", to = "lib/g.so", sha256 = "1234567890123456789012345678901234567890123456789012345678901234" }]
+
+[library.script]
+command = { path = "h" }
+target = { "linux/mips" = { option = ["x"] }, "linux/arm64" = { env = ["A=b"] } }
+
+[library.script-outputs]
+command = { path = "h", run = "true", outputs = ["/usr/lib/libh.so"] }
+
+[library.script-archive]
+command = { path = "h", run = "true", outputs = ["include/h.h", "lib/libh.a"] }
+
+[library.plain]
+cc = { path = "../i", sources = [], soname = "libi" }
+patches = ["/etc/passwd", "../x.patch"]
+headers = ["/usr/include/plain.h"]
+tools = "nasm"
+env = { A = 1 }
+
+[library.packages]
+packages = ["zlib1g-dev"]
+patches = ["a.patch"]
+tools = ["nasm"]
+
+[library.empty]
+packages = []
+
+[image.x]
+from = "scratch"
+"#;
+    insta::assert_snapshot!(check(text));
+}

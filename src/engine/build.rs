@@ -12,7 +12,7 @@ use super::report::{BuildError, ImageReport, Report};
 use super::resolve::{Resolver, platforms, project_state};
 use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
-use super::{Engine, pack, probe_report};
+use super::{Engine, pack, probe_report, programs};
 use crate::config::{self, FILE_NAME, Project};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
@@ -129,6 +129,9 @@ pub fn prepare(
     let tokens = JobTokens::new(jobs)
         .map_err(|error| BuildError::Output(format!("cannot make a jobserver: {error}")))?;
     let tier = tier(request.tier, &store, &events)?;
+    if let Some(finding) = programs::unusable_cache(&project, tier, store.root()) {
+        return Err(BuildError::Findings(vec![finding]));
+    }
     let lock_file = folder.join(LOCK_NAME);
     let lock_text = fs::read_to_string(&lock_file).unwrap_or_default();
     let lock = if lock_text.is_empty() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::log::{Log, failure};
-use super::{Engine, fetch, fetch_source, library, pack, probe_report};
+use super::{Engine, fetch, fetch_source, library, pack, probe_report, programs};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
 use crate::machine::supervisor;
@@ -114,8 +114,14 @@ impl Run<'_> {
             }
         };
         let inputs = self.inputs();
+        let programs = if constant {
+            PathBuf::from("/usr/bin")
+        } else {
+            programs::wrapped(self.engine, &folders["userland"].0)?
+        };
         let fill = |template: &str| {
             let mut filled = template.replace("@{jobs}", &self.jobs.to_string());
+            filled = filled.replace("@{programs}", &programs.to_string_lossy());
             filled = filled.replace("@{inputs}", &inputs);
             for name in folders.keys() {
                 filled = filled.replace(&format!("@{{{name}}}"), &place(name));
@@ -134,7 +140,7 @@ impl Run<'_> {
         if self.action.jobs == JobStyle::Jobserver {
             environment.extend(jobserver_variables(&self.engine.tokens));
         }
-        let binds = folders
+        let mut binds = folders
             .iter()
             .map(|(name, (source, writable))| Bind {
                 source: source.clone(),
@@ -142,6 +148,10 @@ impl Run<'_> {
                 writable: *writable,
             })
             .collect::<Vec<_>>();
+        if !constant {
+            let at = format!("{VIRTUAL_ROOT}/programs");
+            binds.push(Bind { source: programs.clone(), at, writable: false });
+        }
         let root = scratch.join("root");
         fs::create_dir_all(&root).map_err(text)?;
         let mut log = Log::start(&self.engine.project_state, self.name)?;
@@ -162,7 +172,7 @@ impl Run<'_> {
                 environment: environment.clone(),
                 attempts: Some(record.clone()),
             };
-            let process = sandbox.process(&scratch.join("sandbox.json")).map_err(text)?;
+            let process = sandbox.process(&scratch.join("sandbox.json")).map_err(text)?.merged();
             let output = match self.action.jobs {
                 JobStyle::Jobserver => process.output_with_jobs(&self.engine.tokens),
                 _ => process.output(),
@@ -172,14 +182,17 @@ impl Run<'_> {
             log.add(&words)?;
             self.tell_attempts(&mut attempts, supervisor::read(&record));
             if !output.success() {
-                return Err(failure(&command, &output.ending(), &words, &log));
+                log.add_records(&folders["build"].0)?;
+                return Err(failure(&command, &output.ending(), &words, self.engine.tier, &log));
             }
             if !words.is_empty() {
                 self.engine.tell(Event::Output { unit: self.name.to_owned(), text: words });
             }
         }
         if let Some(product) = &self.action.product {
-            library::check(product, out).map_err(|error| format!("{error}\n  log: {log}"))?;
+            let stage = folders["build"].0.join("stage");
+            library::check(product, out, &stage)
+                .map_err(|error| format!("{error}\n  log: {log}"))?;
         }
         Ok(attempts)
     }

@@ -110,20 +110,33 @@ pub fn unpack(
                 std::os::unix::fs::symlink(format!("usr/{name}"), out.join(name)).map_err(text)?;
             }
         }
-        // The shell is a link that a maintainer script would make on some systems.
-        let shell = out.join("usr/bin/sh");
-        if !shell.exists() && out.join("usr/bin/dash").exists() {
-            std::os::unix::fs::symlink("dash", shell).map_err(text)?;
-        }
-        // The alternatives system would choose this one.
-        let awk = out.join("usr/bin/awk");
-        if !awk.exists() && out.join("usr/bin/gawk").exists() {
-            std::os::unix::fs::symlink("gawk", awk).map_err(text)?;
-        }
+        link_alternatives(&out.join("usr/bin")).map_err(text)?;
     }
     // Files written here get what any umask would leave; packages' own modes are theirs.
     if root && !action.packages.is_empty() {
         normalise(&out.join("var/lib/dpkg")).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// Links that maintainer scripts and the alternatives system would make.
+fn link_alternatives(programs: &Path) -> std::io::Result<()> {
+    if !programs.is_dir() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = fs::read_dir(programs)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<_>>()?;
+    names.sort();
+    for (link, program) in
+        [("sh", "dash"), ("awk", "gawk"), ("aclocal", "aclocal-1."), ("automake", "automake-1.")]
+    {
+        let found = names.iter().rfind(|name| {
+            name.as_str() == program || (program.ends_with('.') && name.starts_with(program))
+        });
+        if let Some(found) = found.filter(|_| !programs.join(link).exists()) {
+            std::os::unix::fs::symlink(found, programs.join(link))?;
+        }
     }
     Ok(())
 }

@@ -14,17 +14,10 @@ use crate::plan::libraries::for_target;
 use crate::toolchain::description::by_platform;
 
 impl Resolver<'_> {
-    /// Every platform has its prebuilt files, and they are those that were meant.
+    /// Prebuilt files are those that were meant.
     pub(super) fn prebuilt_files(&mut self, project: &Project) {
         for (name, library) in &project.libraries {
             let LibraryRecipe::Prebuilt(all) = &library.recipe else { continue };
-            for target in project.platforms.iter().filter_map(by_platform) {
-                if for_target(all, target).is_none() {
-                    let message =
-                        format!("library {name}: `prebuilt` has no files for {}", target.platform);
-                    self.problem_at("missing-platform", message, Some(&library.place));
-                }
-            }
             for file in all.values().flatten() {
                 self.prebuilt_file(name, file);
             }

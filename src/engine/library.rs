@@ -151,7 +151,7 @@ pub fn install_files(
             std::os::unix::fs::symlink(only, &link).map_err(text)?;
         }
     }
-    check(product, out)
+    check(product, out, out)
 }
 
 fn files_of(folder: &Path) -> io::Result<Vec<String>> {
@@ -165,12 +165,12 @@ fn files_of(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Refuses an output that lacks what was declared, or holds code for another target.
-pub fn check(product: &LibraryProduct, out: &Path) -> Result<(), String> {
+/// Refuses an output that lacks what was declared, or holds code for another target. `left`
+/// is everything that the build left, also what was not taken over.
+pub fn check(product: &LibraryProduct, out: &Path, left: &Path) -> Result<(), String> {
     let target = by_platform(&product.platform)
         .ok_or_else(|| format!("no target for {}", product.platform))?;
     let folder = out.join(&product.folder);
-    let there = files_of(&folder).map_err(text)?;
     let mut problems = Vec::new();
     for name in &product.libraries {
         for (wanted, ending) in [(product.shared, "so"), (product.archives, "a")] {
@@ -183,9 +183,12 @@ pub fn check(product: &LibraryProduct, out: &Path) -> Result<(), String> {
     for path in product.paths.iter().filter(|path| !out.join(path).exists()) {
         problems.push(format!("it left no /{path}"));
     }
-    let missing = !problems.is_empty();
-    for name in &there {
-        for (member, facts) in code(&folder.join(name)) {
+    if !problems.is_empty() {
+        let helps = helps(product, out, left).map_err(text)?;
+        return Err(format!("{}\n  help: {}", problems.join("\n"), helps.join("\n  help: ")));
+    }
+    for name in files_of(&folder).map_err(text)? {
+        for (member, facts) in code(&folder.join(&name)) {
             if let Some((_, problem)) = mismatch(&facts, target) {
                 let member = member.map_or_else(String::new, |member| format!("({member})"));
                 problems.push(format!("/{}/{name}{member} {problem}", product.folder));
@@ -195,21 +198,76 @@ pub fn check(product: &LibraryProduct, out: &Path) -> Result<(), String> {
     if problems.is_empty() {
         return Ok(());
     }
-    let mut message = problems.join("\n");
-    if missing {
-        let libraries: Vec<&String> =
-            there.iter().filter(|name| name.contains(".so") || name.ends_with(".a")).collect();
-        let list = match libraries.as_slice() {
-            [] => "no library".to_owned(),
-            names => names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
-        };
-        message.push_str(&format!(
-            "\n  help: it left {list} in /{}; `libraries` and `headers` say what is expected, \
-             `link` whether shared or static",
-            product.folder
-        ));
+    let help = if left == out {
+        "the files of another platform stand under this one's name"
+    } else {
+        "`$CC`, `$CXX`, `$AR` and `$LD` are for the target; `cc` and `gcc` alone are for the \
+         machine that builds"
+    };
+    Err(format!("{}\n  help: {help}", problems.join("\n")))
+}
+
+/// What to do about files that are missing, by what is there instead.
+fn helps(product: &LibraryProduct, out: &Path, left: &Path) -> io::Result<Vec<String>> {
+    let there = files_of(&left.join(&product.folder))?;
+    let has = |file: &String| there.contains(file);
+    let mut helps = Vec::new();
+    let mut unexplained = false;
+    for name in &product.libraries {
+        let (link, archive) = (format!("lib{name}.so"), format!("lib{name}.a"));
+        let versioned = there.iter().find(|file| file.starts_with(&format!("{link}.")));
+        let lacks = |file: &str| !out.join(&product.folder).join(file).is_file();
+        if product.shared && lacks(&link) {
+            match versioned {
+                Some(file) => helps.push(format!(
+                    "it left {file}, and programs are linked by the name {link}: install a link"
+                )),
+                None if has(&archive) => helps.push(format!(
+                    "it left {archive} alone: turn shared libraries on in its options, or take \
+                     the archive with `link = \"static\"`"
+                )),
+                None => unexplained = true,
+            }
+        }
+        if product.archives && lacks(&archive) {
+            match versioned.cloned().or_else(|| Some(link.clone()).filter(has)) {
+                Some(file) => helps.push(format!(
+                    "it left {file} alone: turn archives on in its options, or take the shared \
+                     library with `link = \"shared\"`"
+                )),
+                None => unexplained = true,
+            }
+        }
     }
-    Err(message)
+    if unexplained {
+        let is_library = |name: &&String| name.contains(".so") || name.ends_with(".a");
+        let libraries: Vec<&str> = there.iter().filter(is_library).map(String::as_str).collect();
+        helps.push(match libraries.as_slice() {
+            [] => format!(
+                "it left no library in /{}: the build has to install below DESTDIR, with the \
+                 prefix /usr",
+                product.folder
+            ),
+            names => format!(
+                "in /{} it left {}; `libraries` says which are expected",
+                product.folder,
+                names.join(", ")
+            ),
+        });
+    }
+    for path in product.paths.iter().filter(|path| !out.join(path).exists()) {
+        let folder = match path.strip_prefix("usr/include/") {
+            Some(_) => "usr/include",
+            None => path.rsplit_once('/').map_or("", |(folder, _)| folder),
+        };
+        let there = files_of(&left.join(folder))?;
+        let list = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
+        let help = format!("in /{folder} it left {list}");
+        if !helps.contains(&help) {
+            helps.push(help);
+        }
+    }
+    Ok(helps)
 }
 
 /// The code in a file: of itself, or of the first object of each kind in an archive.

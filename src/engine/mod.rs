@@ -20,6 +20,7 @@ pub mod observe;
 mod pack;
 mod patterns;
 pub mod probe_report;
+mod programs;
 pub mod report;
 pub mod resolve;
 mod schedule;

@@ -232,15 +232,17 @@ impl Resolver<'_> {
             for (libraries, tools, place) in &compiled {
                 let wanted = development_packages(project, libraries, pre_build);
                 let architecture = &target.debian_architecture;
-                self.sysroot(architecture, &wanted, place.as_ref(), &mut packages.sysroots);
-                self.userland(host, userland_tools(tools, pre_build), &mut packages);
+                let place = place.as_ref();
+                self.sysroot(architecture, &wanted, place, &mut packages.sysroots);
+                let place = place.filter(|_| !tools.is_empty());
+                self.userland(host, userland_tools(tools, pre_build), place, &mut packages);
             }
             for tools in packages.userland_only.clone() {
-                self.userland(host, userland_tools(&tools, pre_build), &mut packages);
+                self.userland(host, userland_tools(&tools, pre_build), None, &mut packages);
             }
         }
         if !compiled.is_empty() || !packages.userland_only.is_empty() {
-            self.userland(host, Vec::new(), &mut packages);
+            self.userland(host, Vec::new(), None, &mut packages);
         }
         for name in BUILD_SYSTEMS {
             if compiled.iter().any(|(_, tools, _)| tools.iter().any(|tool| tool == name))
@@ -256,10 +258,11 @@ impl Resolver<'_> {
         &mut self,
         host: &'static Description,
         tools: Vec<String>,
+        place: Option<&Place>,
         packages: &mut CompilePackages,
     ) {
         if !packages.userlands.contains_key(&tools)
-            && let Some(set) = self.part("userland", &host.debian_architecture, &tools, None)
+            && let Some(set) = self.part("userland", &host.debian_architecture, &tools, place)
         {
             packages.userlands.insert(tools, set);
         }

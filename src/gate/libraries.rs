@@ -57,6 +57,9 @@ fn source(library: &Library<'_>) -> String {
     let Library { path, title, .. } = library;
     match kind(title) {
         Some("library") => format!("`{title}`"),
+        Some(_) if title.starts_with("packages of ") => {
+            format!("`library {}`", &title["packages of ".len()..])
+        }
         Some(_) => format!("the package with /{path}"),
         None => format!("/{path} of `{title}`"),
     }
@@ -82,14 +85,20 @@ fn libraries<'a>(
     // By path, the file and what it replaces.
     let mut files: BTreeMap<String, Vec<(usize, &str, &ElfFacts)>> = BTreeMap::new();
     for (layer, (summary, title)) in layers.iter().enumerate() {
-        for path in summary.links.keys() {
-            files.remove(&resolve(path, &links));
+        // Whoever brings a link to another library of the same name did not mean to replace one.
+        let replaces = |there: &[(usize, &str, &ElfFacts)]| {
+            let mut old = there.iter().map(|(_, old, _)| *old);
+            kind(title).is_none() || old.any(|old| kind(old).is_none() || old == *title)
+        };
+        for path in summary.links.keys().map(|path| resolve(path, &links)) {
+            if files.get(&path).is_some_and(|there| replaces(there)) {
+                files.remove(&path);
+            }
         }
         let found = summary.elf.iter().map(|(path, facts)| (resolve(path, &links), facts));
         for (path, facts) in found.filter(|(path, _)| is_searched(path, target)) {
             let there = files.entry(path).or_default();
-            let mut old = there.iter().map(|(_, old, _)| *old);
-            if kind(title).is_none() || old.any(|old| kind(old).is_none() || old == *title) {
+            if replaces(there) {
                 there.clear();
             }
             there.push((layer, title, facts));
@@ -216,6 +225,12 @@ mod tests {
         assert_eq!(count(&[("library z", path), ("library z", path)]), 0);
         assert_eq!(count(&[("packages", path), ("files", path)]), 0);
         assert_eq!(count(&[("files", path), ("library z", path)]), 0);
+        // By a link to another library of that name.
+        let linked: &[&str] =
+            &["usr/lib/libz.so.1.2 libz.so.1", "usr/lib/libz.so.1 -> libz.so.1.2"];
+        assert_eq!(count(&[("library z", path), ("packages of zlib", linked)]), 1);
+        assert_eq!(count(&[("packages of zlib", linked), ("library z", path)]), 1);
+        assert_eq!(count(&[("library z", path), ("files", linked)]), 0);
         // Replaced by something else.
         let other: &[&str] = &["usr/lib/libz.so.1 libother.so.1"];
         assert_eq!(count(&[("packages", path), ("library z", other)]), 0);

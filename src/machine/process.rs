@@ -34,6 +34,8 @@ pub struct Process {
     pub environment: BTreeMap<String, String>,
     /// Its working folder, if not this process's own.
     pub folder: Option<PathBuf>,
+    /// Whether standard error comes among standard output, in the order of writing.
+    pub merged: bool,
 }
 
 /// What a process left.
@@ -99,6 +101,7 @@ impl Process {
             arguments: Vec::new(),
             environment: BTreeMap::new(),
             folder: None,
+            merged: false,
         }
     }
 
@@ -127,6 +130,13 @@ impl Process {
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
+        self
+    }
+
+    /// Keeps standard error among standard output.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        self.merged = true;
         self
     }
 
@@ -168,6 +178,12 @@ impl Process {
             tokens.configure_make(&mut command);
         }
         let failed = |source| ProcessError { program: self.program.clone(), source };
+        let mut both = None;
+        if self.merged {
+            let (reader, writer) = io::pipe().map_err(failed)?;
+            command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+            both = Some(reader);
+        }
         let mut children = running();
         if children.stopped {
             return Err(failed(io::Error::new(io::ErrorKind::Interrupted, "interrupted")));
@@ -176,14 +192,22 @@ impl Process {
         let group = child.id();
         children.groups.insert(group);
         drop(children);
-        let mut stdout = child.stdout.take().expect("standard output is piped");
-        let mut stderr = child.stderr.take().expect("standard error is piped");
+        // The ends that the child writes to are open in here, too.
+        drop(command);
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let read = std::thread::scope(|scope| {
-            let other = scope.spawn(|| stderr.read_to_end(&mut err));
-            let read = stdout.read_to_end(&mut out);
-            read.and(other.join().unwrap_or_else(|_| Err(io::Error::other("reader thread ended"))))
-        });
+        let read = if let Some(mut both) = both {
+            both.read_to_end(&mut out)
+        } else {
+            let mut stdout = child.stdout.take().expect("standard output is piped");
+            let mut stderr = child.stderr.take().expect("standard error is piped");
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| stderr.read_to_end(&mut err));
+                let read = stdout.read_to_end(&mut out);
+                read.and(
+                    other.join().unwrap_or_else(|_| Err(io::Error::other("reader thread ended"))),
+                )
+            })
+        };
         let status = child.wait();
         running().groups.remove(&group);
         read.map_err(failed)?;

@@ -32,7 +32,7 @@ pub enum Tier {
     Namespaces,
     /// Landlock: writes only where declared; paths are the machine's.
     Landlock,
-    /// A clean environment and nothing else.
+    /// A clean environment, no network, and nothing else.
     None,
 }
 
@@ -319,7 +319,9 @@ fn become_command(sandbox: &Sandbox, socket: &str) -> io::Result<std::convert::I
             .find(|path| path.is_file())
             .ok_or_else(|| io::Error::other(format!("sandbox: `{program}` is not on its PATH")))?
     };
-    supervisor::answer_to(socket)?;
+    // A namespace without a network has sockets that reach nobody.
+    let network = sandbox.network || sandbox.tier == Tier::Namespaces;
+    supervisor::answer_to(socket, network)?;
     let error = std::process::Command::new(&program)
         .args(arguments)
         .env_clear()

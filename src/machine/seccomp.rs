@@ -1,5 +1,6 @@
 //! The kernel's notices of started programs: a filter that asks before each `execve` and
-//! `execveat`, and the listener's side of it (seccomp_unotify(2)).
+//! `execveat`, and the listener's side of it (seccomp_unotify(2)). Where there is no network
+//! namespace, the filter refuses sockets of the internet, too.
 //!
 //! The place of the few other calls, too, that no crate offers without unsafe code.
 //! Deliberately absent: what to answer.
@@ -77,15 +78,29 @@ pub enum Answer {
     Refuse,
 }
 
-/// The filter's program. Whoever has it cannot lose it, nor can what it starts.
-fn program() -> Vec<libc::sock_filter> {
+/// The filter's program. Whoever has it cannot lose it, nor can what it starts. Without
+/// `network`, `socket` fails for the internet as it does where no network can be reached.
+fn program(network: bool) -> Vec<libc::sock_filter> {
     let step = |code, k, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |at| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
     let equal = |value, jt, jf| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, jt, jf);
     let end = |value| step(libc::BPF_RET | libc::BPF_K, value, 0, 0);
     // Offsets in `struct seccomp_data`.
     let (number, arch) = (0, 4);
+    let first_argument = if cfg!(target_endian = "big") { 20 } else { 16 };
     let mut steps = Vec::new();
+    if let Some(native) = ENTRIES.first().filter(|_| !network) {
+        steps.extend([
+            load(arch),
+            equal(native.arch, 0, 6),
+            load(number),
+            equal(libc::SYS_socket as u32, 0, 4),
+            load(first_argument),
+            equal(libc::AF_INET as u32, 1, 0),
+            equal(libc::AF_INET6 as u32, 0, 1),
+            end(libc::SECCOMP_RET_ERRNO | libc::ENETUNREACH as u32),
+        ]);
+    }
     for (index, entry) in ENTRIES.iter().enumerate() {
         // Over the rest of this entry, those after it, and the end that allows.
         let notify = u8::try_from(5 * (ENTRIES.len() - index - 1)).expect("few entries");
@@ -103,8 +118,9 @@ fn program() -> Vec<libc::sock_filter> {
 
 /// Makes this process, and all that it starts from now on, ask the returned listener before
 /// each start of a program. It can gain no privileges from then on. Fails where the kernel
-/// does not offer it, and where somebody listens already.
-pub fn listen() -> io::Result<OwnedFd> {
+/// does not offer it, and where somebody listens already. Without `network` they have no
+/// sockets of the internet.
+pub fn listen(network: bool) -> io::Result<OwnedFd> {
     if ENTRIES.is_empty() {
         return Err(io::ErrorKind::Unsupported.into());
     }
@@ -123,7 +139,7 @@ pub fn listen() -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     rustix::thread::set_no_new_privs(true)?;
-    let steps = program();
+    let steps = program(network);
     let filter =
         libc::sock_fprog { len: steps.len() as u16, filter: steps.as_ptr().cast_mut().cast() };
     // Kernels before 5.16 slow filtered processes down unless told not to.
@@ -244,29 +260,46 @@ mod tests {
     use super::*;
 
     /// What the filter decides, by the few instructions that it is made of.
-    fn decide(arch: u32, number: u32) -> u32 {
-        let steps = program();
+    fn decide(network: bool, arch: u32, number: u32, argument: u32) -> u32 {
+        let steps = program(network);
         let (mut at, mut value) = (0, 0);
         loop {
             let step = steps[at];
             at += 1;
-            match u32::from(step.code) {
-                0x20 => value = if step.k == 0 { number } else { arch },
-                0x15 => at += usize::from(if value == step.k { step.jt } else { step.jf }),
-                0x06 => return step.k,
-                code => panic!("instruction {code:#x}"),
+            match (u32::from(step.code), step.k) {
+                (0x20, 0) => value = number,
+                (0x20, 4) => value = arch,
+                (0x20, _) => value = argument,
+                (0x15, k) => at += usize::from(if value == k { step.jt } else { step.jf }),
+                (0x06, k) => return k,
+                (code, _) => panic!("instruction {code:#x}"),
             }
         }
     }
 
     #[test]
     fn the_filter_asks_about_starts_alone() {
-        for entry in ENTRIES {
+        for (network, entry) in ENTRIES.iter().flat_map(|entry| [(true, entry), (false, entry)]) {
+            let decide = |arch, number| decide(network, arch, number, 0);
             assert_eq!(decide(entry.arch, entry.execve), libc::SECCOMP_RET_USER_NOTIF);
             assert_eq!(decide(entry.arch, entry.execveat), libc::SECCOMP_RET_USER_NOTIF);
             assert_eq!(decide(entry.arch, 0), libc::SECCOMP_RET_ALLOW);
             assert_eq!(decide(entry.arch ^ 0xFF00, entry.execve), libc::SECCOMP_RET_ALLOW);
         }
         assert!(!ENTRIES.is_empty());
+    }
+
+    #[test]
+    fn the_filter_refuses_the_internet_where_asked() {
+        let socket = |network, family: i32| {
+            decide(network, ENTRIES[0].arch, libc::SYS_socket as u32, family as u32)
+        };
+        let refused = libc::SECCOMP_RET_ERRNO | libc::ENETUNREACH as u32;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(socket(false, family), refused);
+            assert_eq!(socket(true, family), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(socket(false, libc::AF_UNIX), libc::SECCOMP_RET_ALLOW);
+        assert_eq!(socket(false, libc::AF_NETLINK), libc::SECCOMP_RET_ALLOW);
     }
 }

@@ -161,10 +161,11 @@ impl Supervisor {
 
 /// Makes this process, which is about to become a command, answer to the supervisor at the
 /// other end of the socket of that number. Where the kernel refuses, the supervisor is told.
-pub fn answer_to(socket: &str) -> io::Result<()> {
+/// Without `network` the command cannot use the machine's.
+pub fn answer_to(socket: &str, network: bool) -> io::Result<()> {
     let number = socket.parse().map_err(io::Error::other)?;
     let socket = UnixStream::from(seccomp::inherited(number)?);
-    let listener = seccomp::listen();
+    let listener = seccomp::listen(network);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     let listener = listener.as_ref().map(|listener| [listener.as_fd()]);

@@ -27,9 +27,11 @@ const fn version(action: &Action) -> u32 {
         // The summary beside a layer holds the libraries and symbol versions of ELF files.
         Action::PackLayer(_) => 3,
         // What passed before may bring a library twice, or need a newer glibc.
-        Action::CheckPlatform { .. } => 2,
+        Action::CheckPlatform { .. } => 3,
         // A layer that holds nothing is left out.
         Action::Manifest(_) => 2,
+        // Programs have the names that the alternatives system would give them.
+        Action::UnpackPackages(_) => 2,
         _ => 1,
     }
 }

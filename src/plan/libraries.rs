@@ -224,7 +224,7 @@ impl Planner<'_> {
             )));
         }
         let environment = [
-            ("PATH", "/usr/bin:/bin:@{userland}/usr/bin"),
+            ("PATH", "@{programs}:/usr/bin:/bin"),
             ("LC_ALL", "C"),
             ("HOME", "@{build}"),
             ("TMPDIR", "@{tmp}"),
@@ -258,7 +258,7 @@ impl Planner<'_> {
         let mut layers = Vec::new();
         for name in library_closure(&facts.project, libraries) {
             let library = &facts.project.libraries[&name];
-            if !library.link.is_shared() {
+            if !library.link.is_shared() || is_without_code(library, target) {
                 continue;
             }
             match self.library(&name, target) {
@@ -348,6 +348,16 @@ pub fn output_path(path: &str, target: &Description) -> String {
     match path.strip_prefix("lib/") {
         Some(rest) => format!("{}/{rest}", library_folder(target)),
         None => format!("usr/{path}"),
+    }
+}
+
+/// Whether a library that somebody else built is of headers alone, so that images need no
+/// layer of it.
+fn is_without_code(library: &Library, target: &Description) -> bool {
+    match &library.recipe {
+        LibraryRecipe::Prebuilt(files) => for_target(files, target)
+            .is_some_and(|files| files.iter().all(|file| !file.to.contains(".so"))),
+        _ => false,
     }
 }
 

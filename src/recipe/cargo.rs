@@ -225,7 +225,8 @@ fn install(
         let to = if as_name.is_empty() { &file } else { *as_name };
         script.push_str(&format!(
             "if test ! -f '{built}/{file}'; then\n  echo 'the crate left no {file}; it left:'\n  \
-             ls '{built}' | grep '^lib' || true\n  exit 1\nfi\ncp '{built}/{file}' '{stage}/{to}'\n"
+             ls '{built}' | grep -E '^lib.*\\.(so|a)$' || true\n  \
+             echo 'another name is said by `libraries`'\n  exit 1\nfi\ncp '{built}/{file}' '{stage}/{to}'\n"
         ));
         if *to != file {
             script.push_str(&format!("ln -s '{to}' '{stage}/{file}'\n"));
@@ -239,11 +240,12 @@ pub fn rust_tools(cross: &Cross<'_>, rustup: bool, tools: &mut BTreeMap<String, 
     let root = if rustup { "@{rust}" } else { "@{rust}/usr" };
     let libraries =
         format!("{root}/lib:@{{rust}}/usr/lib/{0}:@{{llvm}}/usr/lib/{0}", cross.host.gnu_triple);
-    let maps = prefix_maps("--remap-path-prefix=", cross.mounts).join(" ");
+    let maps = prefix_maps("--remap-path-prefix=", cross.mounts);
+    let maps: String = maps.iter().map(|flag| format!(" '{flag}'")).collect();
     let tool = |program: &str, before: &str, arguments: &str| {
         format!(
-            "#!/bin/sh\n{before}LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} \
-             exec {root}/bin/{program}{arguments} \"$@\"\n"
+            "#!/bin/sh\n{before}LD_LIBRARY_PATH='{libraries}'${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} \
+             exec '{root}/bin/{program}'{arguments} \"$@\"\n"
         )
     };
     // Where archives for the target are; what is for the host names no target.
@@ -253,7 +255,7 @@ pub fn rust_tools(cross: &Cross<'_>, rustup: bool, tools: &mut BTreeMap<String, 
         library_folder(cross.target)
     );
     tools.insert("bin/cargo".into(), tool("cargo", "", ""));
-    tools.insert("bin/rustc".into(), tool("rustc", &archives, &format!(" {maps}")));
+    tools.insert("bin/rustc".into(), tool("rustc", &archives, &maps));
     tools.insert("bin/rustdoc".into(), tool("rustdoc", "", ""));
 }
 

@@ -77,7 +77,9 @@ fn tools(cross: &Cross<'_>) -> BTreeMap<String, String> {
     let bin = format!("@{{llvm}}/usr/lib/llvm-{}/bin", cross.llvm_version);
     let libraries = format!("@{{llvm}}/usr/lib/{}", cross.host.gnu_triple);
     let wrapper = |program: &str, arguments: &str| {
-        format!("#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {bin}/{program}{arguments} \"$@\"\n")
+        format!(
+            "#!/bin/sh\nLD_LIBRARY_PATH='{libraries}' exec '{bin}/{program}'{arguments} \"$@\"\n"
+        )
     };
     let gnu = &cross.target.gnu_triple;
     for (description, sysroot) in [(cross.host, "host"), (cross.target, "sysroot")] {
@@ -85,15 +87,16 @@ fn tools(cross: &Cross<'_>) -> BTreeMap<String, String> {
             continue;
         }
         let mut flags = vec![
-            String::new(),
             format!("--target={}", description.clang_triple),
             format!("--sysroot=@{{{sysroot}}}"),
             // Unused where nothing is linked, which probes may take for an error.
-            "--start-no-unused-arguments -fuse-ld=lld --end-no-unused-arguments".to_owned(),
+            "--start-no-unused-arguments".to_owned(),
+            "-fuse-ld=lld".to_owned(),
+            "--end-no-unused-arguments".to_owned(),
         ];
         flags.extend(description.cflags.iter().cloned());
         flags.extend(prefix_maps("-ffile-prefix-map=", cross.mounts));
-        let flags = flags.join(" ");
+        let flags: String = flags.iter().map(|flag| format!(" '{flag}'")).collect();
         let (c, cxx) = (wrapper("clang", &flags), wrapper("clang++", &flags));
         let names: Vec<(String, String)> = if sysroot == "host" {
             let pairs = [("host-cc", "host-c++"), ("cc", "c++"), ("gcc", "g++")];
@@ -146,7 +149,7 @@ fn tools(cross: &Cross<'_>) -> BTreeMap<String, String> {
         ("meson/cross.ini", include_str!("../../templates/meson/cross.ini")),
         ("meson/native.ini", include_str!("../../templates/meson/native.ini")),
     ] {
-        tools.insert(path.to_owned(), filled(template, cross.target));
+        tools.insert(path.to_owned(), filled(template, cross));
     }
     let answers = answers().autoconf.iter();
     let site = answers.map(|(name, answer)| format!("{name}=${{{name}={answer}}}\n")).collect();
@@ -184,7 +187,10 @@ fn meson(host: &Description) -> String {
 }
 
 /// A template with what is the target's.
-fn filled(template: &str, target: &Description) -> String {
+fn filled(template: &str, cross: &Cross<'_>) -> String {
+    let target = cross.target;
+    // Where there is none, Meson wonders at length.
+    let cmake = if cross.mounts.contains(&"cmake") { "cmake = '@{tools}/bin/cmake'" } else { "" };
     let endian = match target.elf.endianness {
         Endianness::Little => "little",
         Endianness::Big => "big",
@@ -196,6 +202,7 @@ fn filled(template: &str, target: &Description) -> String {
         .collect();
     [
         ("%gnu%", target.gnu_triple.as_str()),
+        ("%cmake%", cmake),
         ("%machine%", &target.machine),
         ("%cpu_family%", &target.cpu_family),
         ("%endian%", endian),
@@ -223,7 +230,7 @@ fn variables(cross: &Cross<'_>) -> BTreeMap<String, String> {
     let mut set = |name: &str, value: &str| {
         variables.insert(name.to_owned(), value.to_owned());
     };
-    set("PATH", "@{tools}/bin:/usr/bin:/bin:@{userland}/usr/bin");
+    set("PATH", "@{tools}/bin:@{programs}:/usr/bin:/bin:@{userland}/usr/bin");
     set("HOME", "@{build}/home");
     set("TMPDIR", "@{tmp}");
     set("LC_ALL", "C");

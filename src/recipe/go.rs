@@ -36,7 +36,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
         if go.cgo { environment(cross) } else { super::environment::Environment::default() };
     let variables = &mut environment.variables;
     let mut set = |name: &str, value: String| drop(variables.insert(name.to_owned(), value));
-    set("PATH", "@{tools}/bin:@{go}/bin:/usr/bin:/bin".into());
+    set("PATH", "@{tools}/bin:@{go}/bin:@{programs}:/usr/bin:/bin".into());
     set("HOME", "@{build}/home".into());
     set("TMPDIR", "@{tmp}".into());
     set("LC_ALL", "C".into());

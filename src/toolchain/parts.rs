@@ -30,7 +30,12 @@ pub fn requests(name: &str, architecture: &str, extra: &[String]) -> Vec<Package
         .iter()
         .map(|packages| {
             let packages = packages.iter().chain(extra).cloned().collect();
-            request(architecture, packages, &part.provided, !matches!(name, "go" | "rust-std"))
+            let mut provided = part.provided.clone();
+            // The user's programs run, unlike the scripts of maintainers.
+            if name == "userland" && !extra.is_empty() {
+                provided.retain(|name| !name.starts_with("perl"));
+            }
+            request(architecture, packages, &provided, !matches!(name, "go" | "rust-std"))
         })
         .collect()
 }
@@ -77,5 +82,15 @@ mod tests {
             assert!(requests[0].packages.contains(&"libssl-dev".to_owned()));
         }
         assert!(root_request("arm64", &["tar".into()]).provided.iter().all(|name| name != "tar"));
+    }
+
+    #[test]
+    fn tools_may_need_perl() {
+        let provides_perl = |extra: &[String]| {
+            let request = &requests("userland", "arm64", extra)[0];
+            request.provided.iter().any(|name| name.starts_with("perl"))
+        };
+        assert!(provides_perl(&[]));
+        assert!(!provides_perl(&["autoconf".into()]));
     }
 }

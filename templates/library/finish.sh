@@ -26,27 +26,28 @@ for folder in "$usr/lib" "$usr/lib64"; do
         fi
     done
 done
+mkdir -p "$out/usr/lib"
+cp -R "$libraries" "$out/usr/lib/"
+kept=$out/usr/lib/$triple
 # libtool's files hold the folders of the build; pkg-config's say the same.
-find "$libraries" -name '*.la' -exec rm -f {} +
+find "$kept" -name '*.la' -exec rm -f {} +
 case $link in
-shared) rm -f "$libraries"/lib*.a ;;
-static) rm -f "$libraries"/lib*.so "$libraries"/lib*.so.* ;;
+shared) rm -f "$kept"/lib*.a ;;
+static) rm -f "$kept"/lib*.so "$kept"/lib*.so.* ;;
 esac
-for file in "$libraries"/lib*.so "$libraries"/lib*.so.*; do
+for file in "$kept"/lib*.so "$kept"/lib*.so.*; do
     if test -n "$strip_shared" && test -f "$file" && test ! -L "$file" &&
         test "$(head -c 4 "$file" | tail -c 3)" = ELF; then
         chmod u+w "$file"
         strip "$strip_shared" "$file"
     fi
 done
-for file in "$libraries"/lib*.a; do
+for file in "$kept"/lib*.a; do
     if test -n "$strip_archives" && test -f "$file"; then
         chmod u+w "$file"
         strip "$strip_archives" "$file"
     fi
 done
-mkdir -p "$out/usr/lib"
-cp -R "$libraries" "$out/usr/lib/"
 if test -d "$usr/include"; then cp -R "$usr/include" "$out/usr/"; fi
 for folder in share/pkgconfig share/cmake lib/cmake; do
     if test -d "$usr/$folder"; then

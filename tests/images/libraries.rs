@@ -183,7 +183,7 @@ files = [{ from = "scripted/notes.txt", to = "/notes.txt" }]
 /// A layer for each library, before all else but the base, each after those that it needs;
 /// the other image has the same ones.
 fn check_layers(image: &Image, other: &Image) {
-    let libraries = ["plain", "made", "cmaked", "crated", "mesoned"];
+    let libraries = ["plain", "made", "cmaked", "crated", "ffi", "mesoned"];
     let mut wanted = vec!["packages".to_owned()];
     wanted.extend(libraries.iter().map(|name| format!("library {name}")));
     wanted.extend(["packages of zlib", "files", "binary program", "binary tool"].map(Into::into));
@@ -213,7 +213,7 @@ fn check_files(root: &Path, triple: &str) {
         assert!(fs::symlink_metadata(folder.join(name)).unwrap().is_file(), "{name}");
     }
     assert!(root.join("var/lib/dpkg/status.d/zlib1g").is_file());
-    let links = ["plain", "made", "cmaked", "mesoned", "crated", "z"];
+    let links = ["plain", "made", "cmaked", "mesoned", "crated", "ffi", "z"];
     let links = links.map(|name| format!("lib{name}.so"));
     for path in paths(root) {
         let name = path.rsplit('/').next().unwrap();
@@ -280,7 +280,7 @@ fn integration_a_change_builds_what_stands_on_it() {
         "library cmaked PLATFORM",
         "layer library cmaked PLATFORM",
         "sysroot PLATFORM with plain made cmaked",
-        "sysroot PLATFORM with plain made cmaked crated mesoned scripted",
+        "sysroot PLATFORM with plain made cmaked crated ffi given mesoned scripted",
         "binary program PLATFORM",
         "layer binary program PLATFORM",
         "binary tool PLATFORM",
@@ -369,7 +369,7 @@ fn system_libraries_are_linked_as_they_are_asked_for() {
     let (titles, needs) = program("both");
     // A script that leaves an archive alone has nothing for an image.
     assert!(!titles.contains(&"library scripted".to_owned()), "{titles:?}");
-    assert_eq!(titles.iter().filter(|title| title.starts_with("library ")).count(), 5);
+    assert_eq!(titles.iter().filter(|title| title.starts_with("library ")).count(), 6);
     for name in shared {
         assert!(needs.contains(name), "{name} in {needs:?}");
     }
@@ -377,7 +377,7 @@ fn system_libraries_are_linked_as_they_are_asked_for() {
     let output = succeed(&mut env(&project, "linux/arm64", &["sh", "-c", folders]));
     let there = String::from_utf8(output.stdout).unwrap();
     let there: BTreeSet<&str> = there.lines().collect();
-    for name in ["made", "plain", "cmaked", "mesoned", "crated"] {
+    for name in ["made", "plain", "cmaked", "mesoned", "crated", "ffi"] {
         assert!(there.contains(&*format!("lib{name}.so")), "{name}");
         assert!(there.contains(&*format!("lib{name}.a")), "{name}");
     }

@@ -336,7 +336,7 @@ fn system_prebuilt_libraries_are_used_as_they_are() {
     let at = good.find("\"linux/arm64\" = [").unwrap();
     fs::write(project.join("images.toml"), &good[..at]).unwrap();
     let said = refused(&project);
-    let words = "library pre: `prebuilt` has no files for linux/arm64 [missing-platform]";
+    let words = "[library.pre] has no `prebuilt` for linux/arm64 [missing-platform]";
     assert!(said.contains(words), "{said}");
 }
 

@@ -11,10 +11,14 @@
 mod agency;
 mod emulation;
 mod errors;
+mod first;
 mod fixture;
+mod foreign_files;
 mod layout;
 mod libraries;
 mod libraries_env;
+mod library_errors;
+mod library_torture;
 mod monorepo;
 mod probes;
 mod service;
