@@ -40,6 +40,8 @@ pub fn generate_lock(
         // Rather an older version than one that the compiler cannot take.
         process = process.env("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS", "fallback");
         if let Some(version) = compiler {
+            // The oldest compiler that the package takes says nothing of the one to come.
+            forget_rust_versions(&scratch.path().join("manifests")).map_err(text)?;
             let stand_in = scratch.path().join("rustc");
             super::execute::write_tool(&stand_in, &rustc_of(version))?;
             process = process.env("RUSTC", stand_in.to_string_lossy());
@@ -49,6 +51,24 @@ pub fn generate_lock(
             .map_err(|error| format!("cannot read {}: {error}", lock.display()).into())
     };
     generate().map_err(|error| finding("no-cargo-lock", error))
+}
+
+/// Takes `rust-version` out of every manifest of a copy.
+fn forget_rust_versions(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            forget_rust_versions(&path)?;
+        } else if kind.is_file() && path.file_name().is_some_and(|name| name == "Cargo.toml") {
+            let manifest = fs::read_to_string(&path)?;
+            let lines = manifest.lines().filter(|line| !line.starts_with("rust-version"));
+            let lines: String = lines.flat_map(|line| [line, "\n"]).collect();
+            // It may be a link to the file of the store.
+            remove_if_there(&path)?;
+            fs::write(&path, lines)?;
+        }
+    }
+    Ok(())
 }
 
 /// A program that says what cargo asks rustc before it chooses crates: the one that will
