@@ -12,6 +12,8 @@
     reason = "a program of its own, which should end where it cannot go on"
 )]
 
+mod crossing;
+mod emulated;
 mod measure;
 mod memory;
 mod no_op;
@@ -27,8 +29,15 @@ use table::{Row, Table};
 /// A subject's name and what measures it.
 type Subject = (&'static str, fn() -> Vec<Row>);
 
-const SUBJECTS: [Subject; 3] =
-    [("no-op", no_op::measure), ("memory", memory::measure), ("packing", packing::measure)];
+const SUBJECTS: [Subject; 4] = [
+    ("no-op", no_op::measure),
+    ("memory", memory::measure),
+    ("packing", packing::measure),
+    ("crossing", crossing::measure),
+];
+
+/// Those that take so long that they run only where they are named.
+const ON_REQUEST: [Subject; 1] = [("crossing-emulated", emulated::measure)];
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +48,7 @@ fn main() -> ExitCode {
     }
     arguments.pop();
     let Ok((names, json)) = parse(arguments) else {
-        let names: Vec<&str> = SUBJECTS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = all().map(|(name, _)| name).collect();
         eprintln!(
             "usage: cargo xtask bench [NAME…] [--format text|json]\n  names: {}",
             names.join(", ")
@@ -47,8 +56,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut table = Table::new();
-    for (name, measure) in SUBJECTS {
-        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+    for (name, measure) in all() {
+        let is_usual = SUBJECTS.iter().any(|(usual, _)| *usual == name);
+        if (names.is_empty() && is_usual) || names.iter().any(|wanted| wanted == name) {
             eprintln!("measuring {name}");
             let load = Load::start();
             let rows = measure();
@@ -57,6 +67,10 @@ fn main() -> ExitCode {
     }
     print!("{}", if json { table.json() } else { table.text() });
     ExitCode::SUCCESS
+}
+
+fn all() -> impl Iterator<Item = Subject> {
+    SUBJECTS.into_iter().chain(ON_REQUEST)
 }
 
 /// Names of subjects, and whether JSON is asked for.
@@ -71,7 +85,7 @@ fn parse(arguments: Vec<String>) -> Result<(Vec<String>, bool), ()> {
         match (format.as_deref(), argument.as_str()) {
             (Some("json"), _) => json = true,
             (Some("text"), _) => json = false,
-            (None, name) if SUBJECTS.iter().any(|(known, _)| *known == name) => {
+            (None, name) if all().any(|(known, _)| known == name) => {
                 names.push(argument);
             }
             _ => return Err(()),

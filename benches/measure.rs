@@ -2,6 +2,7 @@
 //!
 //! All of it is read from `/proc` (proc(5)).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _};
 use std::process::{Command, Stdio};
@@ -79,6 +80,23 @@ fn cpu_secs() -> (f64, f64) {
 /// CPU seconds of all children that ended, with theirs; to 10 ms, so of many runs at once.
 pub fn children_cpu_secs() -> f64 {
     cpu_secs().1
+}
+
+/// CPU seconds so far of a process that runs, and of all that it started.
+pub fn tree_cpu_secs(root: u32) -> f64 {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        let (id, _) = stat.split_once(' ')?;
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        let ticks: f64 = fields[11..15].iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+        Some((id.parse().ok()?, (fields[1].parse().ok()?, ticks / TICKS_PER_SECOND)))
+    });
+    let processes: BTreeMap<u32, (u32, f64)> = processes.collect();
+    let in_tree = |id: &u32| {
+        let parent = |id: &u32| processes.get(id).map(|(parent, _)| *parent);
+        std::iter::successors(Some(*id), parent).any(|id| id == root)
+    };
+    processes.iter().filter(|(id, _)| in_tree(id)).map(|(_, (_, secs))| secs).sum()
 }
 
 fn own_cpu_secs() -> f64 {

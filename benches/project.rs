@@ -28,14 +28,19 @@ pub fn reported(stdout: &str, field: &str) -> serde_json::Value {
 
 /// A fresh copy of the example, always at the same place, so that it is one project.
 pub fn agency() -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agency");
     let to = folder("agency");
     remove(&to);
-    copy(&from, &to);
+    copy(&example(), &to);
     to
 }
 
-fn copy(from: &Path, to: &Path) {
+/// The example in the checkout.
+pub fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agency")
+}
+
+/// Copies a folder without what was built in it.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
