@@ -15,7 +15,8 @@ pub enum Target {
 }
 
 impl Target {
-    fn holds(self, value: f64) -> bool {
+    /// Whether a value is as it should be.
+    pub fn holds(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
