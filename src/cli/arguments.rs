@@ -179,6 +179,7 @@ impl Options {
             platforms,
             jobs: self.jobs,
             locked: self.locked,
+            every_library: matches!(command, Command::Env(_)),
             offline: self.offline,
             keep_going: self.keep_going,
             tier,

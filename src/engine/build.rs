@@ -44,6 +44,8 @@ pub struct Request {
     pub jobs: Option<usize>,
     /// Whether the lock may not change.
     pub locked: bool,
+    /// Whether every library is wanted at once, as in [`Prepared::environment`].
+    pub every_library: bool,
     /// Whether the network may not be used.
     pub offline: bool,
     /// Whether independent units go on after a failure.
@@ -167,6 +169,7 @@ pub fn prepare(
         folder: &folder,
         lock,
         locked: request.locked,
+        every_library: request.every_library,
         findings: Vec::new(),
     };
     let facts = resolver.facts(&project);

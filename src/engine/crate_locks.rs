@@ -1,7 +1,7 @@
-//! Lock files for libraries of cargo that come without one: made once, from the patched
-//! sources, and pinned in `images.lock`.
+//! Lock files for libraries of cargo whose sources are not simply a folder of the project with
+//! one: those that they bring, else new ones, pinned in `images.lock`.
 
-use super::library_lock::generate_lock;
+use super::library_lock::{generate_lock, own_lock};
 use super::natives::has_dependencies;
 use super::report::BuildError;
 use super::{Engine, schedule};
@@ -39,7 +39,7 @@ pub fn complete(
             }
             None => {
                 let compiler = lock.toolchains.get("rust").and_then(|rust| number(&rust.version));
-                let text = generate(engine, facts, &what, compiler)?;
+                let text = find(engine, facts, &what, compiler)?;
                 let pinned = LockedCargo { origin, lock: text.clone() };
                 lock.cargo.insert(what.clone(), pinned);
                 text
@@ -54,9 +54,13 @@ pub fn complete(
     Ok(())
 }
 
-/// What a lock file was made for: another source or other patches want another.
+/// What a lock file was made for: another source, other manifests or other patches want
+/// another.
 fn origin(sources: &NativeSources) -> String {
     let mut origin = format!("{} {}", sources.origin, sources.folder);
+    if sources.reference.is_some() {
+        origin.push_str(&format!(" with manifests {}", sources.lock_digest.short()));
+    }
     if !sources.patches.is_empty() {
         let texts: Vec<&String> = sources.patches.iter().map(|(_, text)| text).collect();
         let digest = Digest::of(&serde_json::to_vec(&texts).expect("texts are plain data"));
@@ -73,7 +77,7 @@ fn number(version: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
-fn generate(
+fn find(
     engine: &Engine,
     facts: &Facts,
     what: &str,
@@ -98,8 +102,16 @@ fn generate(
             folder.join(&sources.start)
         }
     };
-    generate_lock(engine, &tree, &sources.folder, compiler)
-        .map_err(|finding| BuildError::Findings(vec![finding]))
+    let own = if sources.changes_manifests() {
+        Ok(None)
+    } else {
+        own_lock(engine, &tree, &sources.folder)
+    };
+    let lock = own.and_then(|own| match own {
+        Some(own) => Ok(own),
+        None => generate_lock(engine, &tree, &sources.folder, compiler),
+    });
+    lock.map_err(|finding| BuildError::Findings(vec![finding]))
 }
 
 #[cfg(test)]

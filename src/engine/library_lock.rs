@@ -14,6 +14,22 @@ use crate::model::Finding;
 use crate::model::finding::REMOTE_FAILED;
 use crate::store::duplicate;
 
+/// The text of the lock file that a tree brings for the package or workspace in `folder`,
+/// if it brings one.
+pub fn own_lock(engine: &Engine, tree: &Path, folder: &str) -> Result<Option<String>, Finding> {
+    let find = || -> Result<Option<String>, UnitError> {
+        let scratch = engine.store.scratch().map_err(text)?;
+        let manifest = manifests(tree, folder, scratch.path())?;
+        let lock = lock_file(engine, &manifest, scratch.path())?;
+        match fs::read_to_string(&lock) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read {}: {error}", lock.display()).into()),
+        }
+    };
+    find().map_err(|error| finding("no-cargo-lock", error))
+}
+
 /// The text of a new lock file for the package or workspace in `folder` of a tree. It
 /// belongs beside the manifest of the workspace, which may be above `folder`. `compiler` is
 /// the version of the compiler to come, such as 1.85.0, which crates are chosen for.

@@ -218,9 +218,9 @@ impl Resolver<'_> {
                 }
             }
         }
-        // `xstitch env` shows all of them.
-        let all: Vec<String> = project.libraries.keys().cloned().collect();
-        if !compiled.is_empty() {
+        // All at once only where they are asked for: some may exclude one another.
+        if self.every_library && !compiled.is_empty() {
+            let all = project.libraries.keys().cloned().collect();
             compiled.push((all, Vec::new(), None));
         }
         let architecture = &host.debian_architecture;
@@ -428,13 +428,17 @@ impl Resolver<'_> {
         sources: &mut NativeSources,
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<()> {
-        let path = match build.origin {
-            Origin::Path { path } if build.patches.is_empty() => path,
-            _ => return None,
-        };
-        let file = [build.folder, "Cargo.lock"].join("/").trim_matches('/').to_owned();
+        let Origin::Path { path } = build.origin else { return None };
         let listing = listings.get(path)?;
-        listing.files.get(&file)?;
+        sources.lock_digest = listing.digest(|path| path.ends_with("Cargo.toml"));
+        if sources.changes_manifests() {
+            return None;
+        }
+        // Beside the manifest of the workspace, which may be above.
+        let file = std::path::Path::new(build.folder)
+            .ancestors()
+            .map(|folder| folder.join("Cargo.lock").to_string_lossy().into_owned())
+            .find(|file| listing.files.contains_key(file))?;
         let text = fs::read_to_string(listing.root.join(&file)).ok()?;
         sources.lock_digest = listing.digest(|path| path == file || path.ends_with("Cargo.toml"));
         sources.has_dependencies = has_dependencies(&text);

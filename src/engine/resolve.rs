@@ -29,6 +29,8 @@ pub struct Resolver<'a> {
     pub lock: Lock,
     /// Whether pinning something new is an error.
     pub locked: bool,
+    /// Whether one sysroot is to have every library.
+    pub every_library: bool,
     /// Digests of files by status.
     pub index: StatIndex,
     /// Problems.

@@ -116,6 +116,7 @@ impl Planner<'_> {
                     env: std::collections::BTreeMap::new(),
                     sources: Some(reference),
                     lock: None,
+                    top: String::new(),
                     folder: sources.folder.clone(),
                     state: state("rust"),
                     vendored: sources.has_dependencies,

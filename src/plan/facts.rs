@@ -126,6 +126,14 @@ pub struct NativeSources {
     pub has_dependencies: bool,
 }
 
+impl NativeSources {
+    /// Whether patches may ask for other crates than the sources' own lock file has.
+    pub fn changes_manifests(&self) -> bool {
+        let touches = |name: &str| self.patches.iter().any(|(_, text)| text.contains(name));
+        touches("Cargo.toml") && !touches("Cargo.lock")
+    }
+}
+
 /// What is done for a target before anything is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreBuild {

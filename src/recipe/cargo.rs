@@ -27,7 +27,9 @@ pub struct Cargo<'a> {
     pub sources: Option<SourceReference>,
     /// Text of the lock file, where the sources have none.
     pub lock: Option<&'a str>,
-    /// Folder of the workspace in the sources.
+    /// Folder of the sources that is copied whole, where a copy is needed.
+    pub top: String,
+    /// Folder in it where cargo starts.
     pub folder: String,
     /// Name of the compiler state.
     pub state: String,
@@ -91,15 +93,16 @@ pub fn build(
     let triple = &cross.target.triple;
     let profile_folder = if cargo.profile == "dev" { "debug" } else { cargo.profile };
     let built = format!("@{{build}}/target/{triple}/{profile_folder}");
-    let source = if cargo.folder.is_empty() {
-        "@{src}".to_owned()
-    } else {
-        format!("@{{src}}/{}", cargo.folder)
+    let below = |start: &str, folder: &str| match folder {
+        "" => start.to_owned(),
+        folder => format!("{start}/{folder}"),
     };
+    let source = below("@{src}", &cargo.top);
     // A lock file of our own needs a copy, and so does a source that is no snapshot: times in
     // the store say nothing.
     let copied = cargo.sources.is_none() || cargo.lock.is_some();
-    let folder = if copied { "@{build}/source".to_owned() } else { source.clone() };
+    let top = if copied { "@{build}/source".to_owned() } else { source.clone() };
+    let folder = below(&top, &cargo.folder);
     let mut prepare = String::from("mkdir -p \"$CARGO_HOME\" \"$HOME\"\n");
     prepare.push_str(if cargo.vendored {
         "sed 's#@VENDOR@#@{vendor}#g' '@{vendor}/config.toml' > \"$CARGO_HOME/config.toml\"\n"
@@ -121,15 +124,18 @@ pub fn build(
     ));
     if copied {
         prepare.push_str(&format!(
-            "rm -rf '{folder}'\nmkdir -p '{folder}'\ncp -R {}/. '{folder}'\nchmod -R u+w '{folder}'\n",
+            "rm -rf '{top}'\nmkdir -p '{top}'\ncp -R {}/. '{top}'\nchmod -R u+w '{top}'\n",
             quoted(&source)
         ));
     }
-    if cargo.lock.is_some() {
-        prepare.push_str(&format!("cp '@{{tools}}/Cargo.lock' '{folder}/Cargo.lock'\n"));
-    }
     if let Some(lock) = cargo.lock {
         environment.tools.insert("Cargo.lock".into(), lock.to_owned());
+        // Beside the manifest of the workspace, which may be above.
+        prepare.push_str(&format!(
+            "cd {}\nroot=$(cargo locate-project --workspace --message-format plain)\n\
+             cp '@{{tools}}/Cargo.lock' \"$(dirname \"$root\")/Cargo.lock\"\n",
+            quoted(&folder)
+        ));
     }
 
     let verb = match cargo.result {

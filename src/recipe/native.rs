@@ -174,7 +174,7 @@ pub fn build(
             step(copy);
             step(inside(run));
         }
-        // Built by `cargo::library`.
+        // Built by `cargo::build`.
         Kind::Cargo { .. } => {}
     }
     match native.result {
@@ -191,9 +191,8 @@ pub fn build(
     for name in ["CFLAGS", "CXXFLAGS"] {
         variables.insert(name.into(), flags.join(" "));
     }
-    variables.insert("DESTDIR".into(), "@{build}/stage".into());
-    if !matches!(native.kind, Kind::Command { .. }) {
-        variables.remove("DESTDIR");
+    if matches!(native.kind, Kind::Command { .. }) {
+        variables.insert("DESTDIR".into(), "@{build}/stage".into());
     }
     variables.extend(native.env.clone());
     ProcessAction {
