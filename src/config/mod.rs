@@ -1,9 +1,11 @@
 //! Configuration: `images.toml`, from text to checked values, every problem at once.
 //!
-//! [`raw`] walks the TOML with its places, [`valid`] makes values of it, [`references`]
+//! [`raw`] walks the TOML with its places, [`valid`] and the modules for keys make values of it, [`references`]
 //! checks names against one another. Pure but for [`discovery`], which runs cargo.
 
 pub mod discovery;
+mod file_keys;
+mod image_keys;
 mod library;
 mod library_keys;
 pub mod pre_build;

@@ -26,13 +26,24 @@ pub enum Kind {
     Folder,
 }
 
-/// One member, owned by user and group 0.
+/// One member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
+    /// Numbers of its user and group.
+    pub owner: (u64, u64),
+    /// Extended attributes by name, such as `security.capability`.
+    pub attributes: BTreeMap<String, Vec<u8>>,
+}
+
+impl Node {
+    /// A member that belongs to user and group 0.
+    pub fn new(kind: Kind, mode: u32) -> Self {
+        Self { kind, mode, owner: (0, 0), attributes: BTreeMap::new() }
+    }
 }
 
 /// Members by path, relative and without a leading slash, in byte order.
@@ -64,7 +75,7 @@ impl Filesystem {
             } else {
                 (Kind::File(Source::Path(entry.path())), mode)
             };
-            self.nodes.insert(name, Node { kind, mode });
+            self.nodes.insert(name, Node::new(kind, mode));
         }
         Ok(())
     }
@@ -72,23 +83,22 @@ impl Filesystem {
     /// Adds a file with the bytes given.
     pub fn add_bytes(&mut self, path: &str, bytes: impl Into<Vec<u8>>, mode: u32) {
         let kind = Kind::File(Source::Bytes(bytes.into()));
-        self.nodes.insert(path.to_owned(), Node { kind, mode });
+        self.nodes.insert(path.to_owned(), Node::new(kind, mode));
     }
 
     /// Adds a file of the machine.
     pub fn add_file(&mut self, path: &str, file: PathBuf, mode: u32) {
-        self.nodes.insert(path.to_owned(), Node { kind: Kind::File(Source::Path(file)), mode });
+        self.nodes.insert(path.to_owned(), Node::new(Kind::File(Source::Path(file)), mode));
     }
 
     /// Adds a link.
     pub fn add_link(&mut self, path: &str, target: &str) {
-        self.nodes
-            .insert(path.to_owned(), Node { kind: Kind::Link(target.to_owned()), mode: 0o777 });
+        self.nodes.insert(path.to_owned(), Node::new(Kind::Link(target.to_owned()), 0o777));
     }
 
     /// Adds a folder.
     pub fn add_folder(&mut self, path: &str, mode: u32) {
-        self.nodes.insert(path.to_owned(), Node { kind: Kind::Folder, mode });
+        self.nodes.insert(path.to_owned(), Node::new(Kind::Folder, mode));
     }
 
     /// Adds the parents that members lack, as folders with mode 755.
@@ -99,7 +109,7 @@ impl Filesystem {
             .flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()))
             .collect();
         for parent in parents {
-            self.nodes.entry(parent).or_insert(Node { kind: Kind::Folder, mode: 0o755 });
+            self.nodes.entry(parent).or_insert(Node::new(Kind::Folder, 0o755));
         }
     }
 

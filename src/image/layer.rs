@@ -50,8 +50,8 @@ impl<W: Write> Write for Tee<W> {
     }
 }
 
-/// Packs `files` into `out`. Every member is dated `epoch_secs` and owned by 0:0; the
-/// bytes depend on nothing else.
+/// Packs `files` into `out`. Every member is dated `epoch_secs`; the bytes depend on nothing
+/// else. Extended attributes are records of pax (`SCHILY.xattr.NAME`).
 pub fn pack(
     files: &Filesystem,
     title: &str,
@@ -67,10 +67,19 @@ pub fn pack(
     for (path, node) in &files.nodes {
         let mut header = tar::Header::new_gnu();
         header.set_mode(node.mode);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(node.owner.0);
+        header.set_gid(node.owner.1);
         header.set_mtime(epoch_secs);
         header.set_size(0);
+        if !node.attributes.is_empty() {
+            let records: Vec<(String, &[u8])> = node
+                .attributes
+                .iter()
+                .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
+                .collect();
+            let records = records.iter().map(|(name, value)| (name.as_str(), *value));
+            tar.append_pax_extensions(records)?;
+        }
         match &node.kind {
             Kind::Folder => {
                 header.set_entry_type(tar::EntryType::Directory);

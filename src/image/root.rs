@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::filesystem::{Filesystem, Kind};
+use super::filesystem::{Filesystem, Kind, Node};
 
 /// Top-level names that are links into `usr` on a merged-usr system.
 const MERGED_LINKS: [&str; 3] = ["bin", "lib", "sbin"];
@@ -49,8 +49,8 @@ pub fn furnish(files: &mut Filesystem) {
     files.add_parents();
 }
 
-fn folder() -> super::filesystem::Node {
-    super::filesystem::Node { kind: Kind::Folder, mode: 0o755 }
+fn folder() -> Node {
+    Node::new(Kind::Folder, 0o755)
 }
 
 /// Joins the certificates of the `ca-certificates` package into the bundle that TLS
