@@ -334,6 +334,7 @@ impl Resolver<'_> {
         match engine.apt.run_time_packages(architecture, package, &mut |event| engine.tell(event)) {
             Ok(names) => {
                 let request = PackageRequest {
+                    suite: None,
                     architecture: architecture.to_owned(),
                     packages: names.clone(),
                     provided: Vec::new(),

@@ -9,12 +9,16 @@ use super::Digest;
 /// A request for packages: resolving one gives a [`PackageSet`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PackageRequest {
+    /// Suite that they come from: a name of `[suite.*]` or what the machine's apt serves
+    /// under that name. Without, all that the machine's apt serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
     /// Debian architecture that unqualified names mean (`amd64`, `arm64`, `armhf`, …).
     pub architecture: String,
     /// Package names whose dependency closure is wanted. Sorted, no duplicates.
     pub packages: Vec<String>,
-    /// Package names that count as installed already, so that neither they nor what only
-    /// they need is in the result. Sorted, no duplicates.
+    /// Packages that count as installed already, so that neither they nor what only they need
+    /// is in the result: `name` in any version, or `name=version`. Sorted, no duplicates.
     pub provided: Vec<String>,
     /// Whether dependencies come along. Without, just `packages`.
     pub closure: bool,

@@ -86,6 +86,7 @@ struct FileSource {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileSet {
+    suite: Option<String>,
     architecture: String,
     request: Vec<String>,
     provided: Vec<String>,
@@ -143,6 +144,7 @@ impl Lock {
         let mut packages = BTreeMap::new();
         for (name, set) in file.packages {
             let request = PackageRequest {
+                suite: set.suite,
                 architecture: set.architecture,
                 packages: set.request,
                 provided: set.provided,
@@ -190,14 +192,18 @@ impl Lock {
             );
         }
         for (name, locked) in &self.packages {
+            let PackageRequest { suite, architecture, packages, provided, closure } =
+                &locked.request;
+            let _ = write!(text, "\n[packages.{}]\n", quoted(name));
+            if let Some(suite) = suite {
+                let _ = writeln!(text, "suite = {}", quoted(suite));
+            }
             let _ = write!(
                 text,
-                "\n[packages.{}]\narchitecture = {}\nrequest = {}\nprovided = {}\nclosure = {}\npackages = [\n",
-                quoted(name),
-                quoted(&locked.request.architecture),
-                array(&locked.request.packages),
-                array(&locked.request.provided),
-                locked.request.closure,
+                "architecture = {}\nrequest = {}\nprovided = {}\nclosure = {closure}\npackages = [\n",
+                quoted(architecture),
+                array(packages),
+                array(provided),
             );
             for package in &locked.set.packages {
                 let Package { name, version, architecture, sha256, size_bytes } = package;
@@ -267,6 +273,7 @@ mod tests {
             size_bytes: 7,
         };
         let request = PackageRequest {
+            suite: None,
             architecture: "arm64".into(),
             packages: vec!["libc6".into()],
             provided: vec!["dpkg".into()],

@@ -67,7 +67,13 @@ fn request(
     let mut provided = provided.to_vec();
     provided.retain(|name| !packages.contains(name));
     provided.sort();
-    PackageRequest { architecture: architecture.to_owned(), packages, provided, closure }
+    PackageRequest {
+        suite: None,
+        architecture: architecture.to_owned(),
+        packages,
+        provided,
+        closure,
+    }
 }
 
 #[cfg(test)]
