@@ -10,6 +10,7 @@ use crate::gate::glibc::{GlibcVersion, required};
 use crate::image::elf;
 use crate::model::package::PackageSet;
 use crate::model::{Finding, Platform};
+use crate::plan::facts::SysrootKey;
 use crate::plan::libraries::for_target;
 use crate::toolchain::description::by_platform;
 
@@ -53,14 +54,16 @@ impl Resolver<'_> {
         &mut self,
         project: &Project,
         roots: &BTreeMap<(String, Platform), PackageSet>,
-        sysroots: &BTreeMap<(String, Vec<String>), PackageSet>,
+        sysroots: &BTreeMap<SysrootKey, PackageSet>,
+        suites: &BTreeMap<String, String>,
     ) {
         for ((image, platform), root) in roots {
             let Some(floor) = glibc_of(root, "libc6") else { continue };
             let Some(target) = by_platform(platform) else { continue };
             let sysroot = sysroots
                 .iter()
-                .filter(|((architecture, _), _)| *architecture == target.debian_architecture)
+                .filter(|(key, _)| key.architecture == target.debian_architecture)
+                .filter(|(key, _)| key.suite.as_ref() == suites.get(image))
                 .find_map(|(_, set)| glibc_of(set, "libc6-dev"));
             if let Some(sysroot) = sysroot.filter(|sysroot| *sysroot > floor) {
                 let message = format!(

@@ -26,6 +26,7 @@ pub mod resolve;
 mod schedule;
 pub mod snapshot;
 mod sources;
+mod suites;
 mod toolchains;
 
 #[cfg(test)]

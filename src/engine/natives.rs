@@ -7,13 +7,16 @@ use std::fs;
 
 use super::patterns::Patterns;
 use super::resolve::Resolver;
+use super::suites::{Suites, Uses};
 use crate::config::pre_build::pre_build;
 use crate::config::{Base, Kind, LibraryRecipe, Project, Recipe, library_closure};
 use crate::model::action::SourceReference;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::source::Origin;
 use crate::model::{Digest, Finding, Place, Platform};
-use crate::plan::facts::{BUILD_SYSTEMS, Listing, NativeSources, PreBuild, userland_tools};
+use crate::plan::facts::{
+    BUILD_SYSTEMS, Listing, NativeSources, PreBuild, SysrootKey, of_suite, userland_tools,
+};
 use crate::plan::libraries::build_tools;
 use crate::plan::mounts::development_packages;
 use crate::source::lock::{LockedSet, LockedSource};
@@ -198,42 +201,55 @@ impl Resolver<'_> {
         binaries: &BTreeSet<&String>,
         host: &'static Description,
         targets: &[&'static Description],
-        pre_builds: &BTreeMap<String, PreBuild>,
+        (pre_builds, suites): (&BTreeMap<String, PreBuild>, &BTreeMap<String, String>),
     ) -> CompilePackages {
         let mut packages = CompilePackages::default();
+        let uses = Uses::new(project, suites);
         let builds = native_builds(project, binaries);
-        // Who is compiled against which libraries with which tools.
-        let mut compiled: Vec<(Vec<String>, Vec<String>, Option<Place>)> = Vec::new();
+        let mut compiled: Vec<Compiled> = Vec::new();
         for build in &builds {
             let tools = build_tools(build.kind, build.tools);
-            compiled.push((build.needs.to_vec(), tools, Some(build.place.clone())));
+            let suites = uses.of(&build.what);
+            let (libraries, place) = (build.needs.to_vec(), Some(build.place.clone()));
+            compiled.push(Compiled { libraries, tools, place, suites });
         }
-        for (_, binary) in project.binaries.iter().filter(|(name, _)| binaries.contains(name)) {
+        for (name, binary) in project.binaries.iter().filter(|(name, _)| binaries.contains(name)) {
             match &binary.recipe {
                 Recipe::Built { .. } => {}
                 Recipe::Go { cgo: false, .. } => packages.userland_only.push(binary.tools.clone()),
                 _ => {
-                    let place = binary.libraries_place.clone();
-                    compiled.push((binary.libraries.clone(), binary.tools.clone(), Some(place)));
+                    let place = Some(binary.libraries_place.clone());
+                    let suites = uses.of(&format!("binary {name}"));
+                    let (libraries, tools) = (binary.libraries.clone(), binary.tools.clone());
+                    compiled.push(Compiled { libraries, tools, place, suites });
                 }
             }
         }
         // All at once only where they are asked for: some may exclude one another.
         if self.every_library && !compiled.is_empty() {
-            let all = project.libraries.keys().cloned().collect();
-            compiled.push((all, Vec::new(), None));
+            let libraries = project.libraries.keys().cloned().collect();
+            let suites = Suites::from([None]);
+            compiled.push(Compiled { libraries, tools: Vec::new(), place: None, suites });
         }
         let architecture = &host.debian_architecture;
         if !compiled.is_empty() {
-            self.sysroot(architecture, &[], None, &mut packages.sysroots);
+            let architecture = architecture.clone();
+            let key = SysrootKey { suite: None, architecture, packages: Vec::new() };
+            self.sysroot(key, None, &mut packages.sysroots);
         }
         for target in targets {
             let pre_build = pre_builds.get(&target.triple);
-            for (libraries, tools, place) in &compiled {
+            for Compiled { libraries, tools, place, suites } in &compiled {
                 let wanted = development_packages(project, libraries, pre_build);
-                let architecture = &target.debian_architecture;
                 let place = place.as_ref();
-                self.sysroot(architecture, &wanted, place, &mut packages.sysroots);
+                for suite in suites {
+                    let key = SysrootKey {
+                        suite: suite.clone(),
+                        architecture: target.debian_architecture.clone(),
+                        packages: wanted.clone(),
+                    };
+                    self.sysroot(key, place, &mut packages.sysroots);
+                }
                 let place = place.filter(|_| !tools.is_empty());
                 self.userland(host, userland_tools(tools, pre_build), place, &mut packages);
             }
@@ -245,7 +261,7 @@ impl Resolver<'_> {
             self.userland(host, Vec::new(), None, &mut packages);
         }
         for name in BUILD_SYSTEMS {
-            if compiled.iter().any(|(_, tools, _)| tools.iter().any(|tool| tool == name))
+            if compiled.iter().any(|compiled| compiled.tools.iter().any(|tool| tool == name))
                 && let Some(set) = self.part(name, architecture, &[], None)
             {
                 packages.build_systems.insert(name.to_owned(), set);
@@ -275,6 +291,7 @@ impl Resolver<'_> {
         project: &Project,
         targets: &[&'static Description],
         roots: &BTreeMap<(String, Platform), PackageSet>,
+        suites: &BTreeMap<String, String>,
     ) -> BTreeMap<(String, String, Platform), PackageSet> {
         let mut runtimes: BTreeMap<(String, String, Platform), PackageSet> = BTreeMap::new();
         for image_name in crate::config::image_order(project) {
@@ -294,15 +311,17 @@ impl Resolver<'_> {
                         base_packages(project, &image_name, &target.platform, roots, &runtimes);
                     let architecture = &target.debian_architecture;
                     let mut names = Vec::new();
+                    let suite = suites.get(&image_name).map(String::as_str);
                     for package in packages {
-                        names.extend(self.run_time(architecture, package, &library.place));
+                        names.extend(self.run_time(suite, architecture, package, &library.place));
                     }
                     names.retain(|name| !provided.contains(name));
                     let set = if names.is_empty() {
                         PackageSet::default()
                     } else {
                         provided.extend(parts::root_request(architecture, &[]).provided);
-                        let request = parts::run_time_request(architecture, names, provided);
+                        let mut request = parts::run_time_request(architecture, names, provided);
+                        request.suite = suite.map(str::to_owned);
                         let name =
                             format!("packages of {name} for {image_name} {}", target.platform);
                         match self.set(&name, &[request], Some(&library.place)) {
@@ -319,8 +338,14 @@ impl Resolver<'_> {
     }
 
     /// Names of the run-time packages of a development package, as pinned or asked.
-    fn run_time(&mut self, architecture: &str, package: &str, place: &Place) -> Vec<String> {
-        let name = format!("run-time {architecture} {package}");
+    fn run_time(
+        &mut self,
+        suite: Option<&str>,
+        architecture: &str,
+        package: &str,
+        place: &Place,
+    ) -> Vec<String> {
+        let name = of_suite(&format!("run-time {architecture} {package}"), suite);
         if let Some(locked) = self.lock.packages.get(&name) {
             return locked.request.packages.clone();
         }
@@ -334,7 +359,7 @@ impl Resolver<'_> {
         match engine.apt.run_time_packages(architecture, package, &mut |event| engine.tell(event)) {
             Ok(names) => {
                 let request = PackageRequest {
-                    suite: None,
+                    suite: suite.map(str::to_owned),
                     architecture: architecture.to_owned(),
                     packages: names.clone(),
                     provided: Vec::new(),
@@ -354,11 +379,19 @@ impl Resolver<'_> {
     }
 }
 
+/// What something is compiled against and with, and in which suites.
+struct Compiled {
+    libraries: Vec<String>,
+    tools: Vec<String>,
+    place: Option<Place>,
+    suites: Suites,
+}
+
 /// What all compile units need.
 #[derive(Default)]
 pub struct CompilePackages {
-    /// By architecture and development packages.
-    pub sysroots: BTreeMap<(String, Vec<String>), PackageSet>,
+    /// By suite, architecture and development packages.
+    pub sysroots: BTreeMap<SysrootKey, PackageSet>,
     /// By tools that are added.
     pub userlands: BTreeMap<Vec<String>, PackageSet>,
     /// `cmake` and `meson`.

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::Engine;
 use super::natives::{native_builds, pre_builds};
+use super::suites;
 use crate::config::{Base, Kind, Project, Recipe};
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
-use crate::plan::facts::{Facts, is_tag};
+use crate::plan::facts::{Facts, SysrootKey, is_tag, of_suite};
 use crate::source::debian::{AptError, suite_from_os_release};
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
@@ -80,6 +81,7 @@ impl Resolver<'_> {
         }
         let suite = self.suite();
         self.suites(project, &suite);
+        let suites = suites::of_images(project, &suite);
         if !self.findings.is_empty() {
             return None;
         }
@@ -102,7 +104,7 @@ impl Resolver<'_> {
             .unwrap_or_default()
             .to_owned();
         let pre_builds = pre_builds(project, &targets);
-        let compile = self.compile_packages(project, &used, host, &targets, &pre_builds);
+        let compile = self.compile_packages(project, &used, host, &targets, (&pre_builds, &suites));
         let rust = if needs_rust { Some(self.rust(host, &targets)?) } else { None };
         let mut natives = BTreeMap::new();
         for build in &builds {
@@ -114,7 +116,8 @@ impl Resolver<'_> {
         for (name, image) in &project.images {
             let Base::Packages { packages, .. } = &image.from else { continue };
             for target in &targets {
-                let request = parts::root_request(&target.debian_architecture, packages);
+                let mut request = parts::root_request(&target.debian_architecture, packages);
+                request.suite = suites.get(name).cloned();
                 let platform = target.platform.clone();
                 if let Some(set) = self.set(
                     &format!("root {name} {platform}"),
@@ -125,8 +128,8 @@ impl Resolver<'_> {
                 }
             }
         }
-        let runtimes = self.runtimes(project, &targets, &roots);
-        self.glibc_floor(project, &roots, &compile.sysroots);
+        let runtimes = self.runtimes(project, &targets, &roots, &suites);
+        self.glibc_floor(project, &roots, &compile.sysroots, &suites);
         if !self.findings.is_empty() {
             return None;
         }
@@ -144,6 +147,7 @@ impl Resolver<'_> {
             host,
             targets,
             suite,
+            suites,
             llvm_version,
             c_flags,
             llvm,
@@ -197,15 +201,20 @@ impl Resolver<'_> {
 
     pub(super) fn sysroot(
         &mut self,
-        architecture: &str,
-        packages: &[String],
+        key: SysrootKey,
         place: Option<&Place>,
-        sysroots: &mut BTreeMap<(String, Vec<String>), PackageSet>,
+        sysroots: &mut BTreeMap<SysrootKey, PackageSet>,
     ) {
-        let key = (architecture.to_owned(), packages.to_vec());
-        if !sysroots.contains_key(&key)
-            && let Some(set) = self.part("sysroot", architecture, packages, place)
-        {
+        if sysroots.contains_key(&key) {
+            return;
+        }
+        let name = format!("sysroot {} {}", key.architecture, key.packages.join(" "));
+        let name = of_suite(name.trim_end(), key.suite.as_deref());
+        let mut requests = parts::requests("sysroot", &key.architecture, &key.packages);
+        for request in &mut requests {
+            request.suite.clone_from(&key.suite);
+        }
+        if let Some(set) = self.set(&name, &requests, place) {
             sysroots.insert(key, set);
         }
     }

@@ -1,6 +1,6 @@
 //! Units that compile binaries.
 
-use super::facts::BinarySources;
+use super::facts::{BinarySources, Setting};
 use super::images::{Planner, slug};
 use super::libraries::Build;
 use super::mounts::Mounts;
@@ -9,12 +9,12 @@ use crate::model::action::{Action, ProcessAction, Shape, SourceReference, Vendor
 use crate::recipe::environment::Cross;
 use crate::recipe::native::Outcome;
 use crate::recipe::{c, cargo, go};
-use crate::toolchain::description::Description;
 
 impl Planner<'_> {
     /// The unit that compiles a binary.
-    pub fn binary(&mut self, name: &str, target: &'static Description) -> usize {
+    pub fn binary(&mut self, name: &str, setting: &Setting) -> usize {
         let facts = self.facts;
+        let target = setting.target;
         let binary = &facts.project.binaries[name];
         if let Recipe::Built { folder, kind, program, .. } = &binary.recipe {
             let build = Build {
@@ -35,12 +35,12 @@ impl Planner<'_> {
                     installed: program.as_deref().unwrap_or(name),
                 },
             };
-            return self.native(&build, target);
+            return self.native(&build, setting);
         }
         let sources = &facts.binaries[name];
         let needs_c = !matches!(binary.recipe, Recipe::Go { cgo: false, .. });
         let mut mounts = if needs_c {
-            self.compile_mounts(target, &binary.libraries, &binary.tools)
+            self.compile_mounts(setting, &binary.libraries, &binary.tools)
         } else {
             let mut mounts = Mounts::default();
             let tools = facts.userland_tools(&binary.tools, target);
@@ -82,29 +82,32 @@ impl Planner<'_> {
         let names: Vec<String> = mounts.mounts.keys().cloned().collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let cross = facts.cross(target, &names);
-        let mut process =
-            self.recipe(&cross, name, binary, sources, rustup, std::mem::take(&mut mounts.mounts));
+        let mounted = std::mem::take(&mut mounts.mounts);
+        let mut process = self.recipe(&cross, (name, setting), binary, sources, rustup, mounted);
         self.pre_build(&mut process, target);
         let profile = match &binary.recipe {
             Recipe::Rust { profile, .. } => profile,
             _ => "release",
         };
-        let configuration = self.configuration(target, profile);
+        let configuration = self.configuration(setting, profile);
         let action = Action::Process(Box::new(process));
-        self.unit(format!("binary {name} {}", target.platform), configuration, action, mounts.needs)
+        self.unit(format!("binary {name} {}", setting.name()), configuration, action, mounts.needs)
     }
 
     fn recipe(
         &self,
         cross: &Cross<'_>,
-        name: &str,
+        (name, setting): (&str, &Setting),
         binary: &Binary,
         sources: &BinarySources,
         rustup: bool,
         mounts: std::collections::BTreeMap<String, crate::model::action::Mount>,
     ) -> ProcessAction {
         let reference = SourceReference { name: sources.listing.clone(), digest: sources.digest };
-        let state = |language: &str| format!("{language}-{}", slug(&sources.folder));
+        // All targets share a folder of cargo's, all suites do not: it would not see that
+        // the sysroot is another, only that something is.
+        let suite = setting.suite.iter().map(|suite| format!("-{suite}")).collect::<String>();
+        let state = |language: &str| format!("{language}-{}{suite}", slug(&sources.folder));
         match &binary.recipe {
             Recipe::Rust { package, features, default_features, profile, .. } => {
                 let build = cargo::Cargo {
@@ -159,7 +162,7 @@ impl Planner<'_> {
                     include,
                     strip: binary.strip.unwrap_or(Strip::All),
                     sources: reference,
-                    state: format!("c-{name}-{}", cross.target.platform.slug()),
+                    state: format!("c-{name}-{}", setting.slug()),
                 };
                 c::build(cross, &build, mounts)
             }

@@ -1,6 +1,6 @@
 //! The plan of what a command needs that is to run in a target's environment.
 
-use super::facts::Facts;
+use super::facts::{Facts, Setting};
 use super::graph::Plan;
 use super::images::Planner;
 use crate::model::action::{JobStyle, ProcessAction};
@@ -23,7 +23,7 @@ pub fn plan(facts: &Facts, target: &'static Description) -> PlannedEnvironment {
     let mut planner = Planner::new(facts);
     let libraries: Vec<String> = facts.project.libraries.keys().cloned().collect();
     let tools: Vec<String> = facts.build_systems.keys().cloned().collect();
-    let mut mounts = planner.compile_mounts(target, &libraries, &tools);
+    let mut mounts = planner.compile_mounts(&Setting { target, suite: None }, &libraries, &tools);
     let rust = facts.rust.is_some().then(|| planner.mount_rust(&mut mounts, target));
     let names: Vec<String> = mounts.mounts.keys().cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -134,6 +134,47 @@ impl NativeSources {
     }
 }
 
+/// A target and the suite of the sysroot that things are compiled against for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The target.
+    pub target: &'static Description,
+    /// The suite, if not the default one.
+    pub suite: Option<String>,
+}
+
+impl Setting {
+    /// The platform, and the suite if it is not the default one, for names of units.
+    pub fn name(&self) -> String {
+        of_suite(&self.target.platform.to_string(), self.suite.as_deref())
+    }
+
+    /// The same as a file name.
+    pub fn slug(&self) -> String {
+        let suite = self.suite.iter().map(|suite| format!("-{suite}")).collect::<String>();
+        format!("{}{suite}", self.target.platform.slug())
+    }
+}
+
+/// A name of something that there may be for several suites.
+pub fn of_suite(name: &str, suite: Option<&str>) -> String {
+    match suite {
+        Some(suite) => format!("{name} of {suite}"),
+        None => name.to_owned(),
+    }
+}
+
+/// What packages of a sysroot are known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SysrootKey {
+    /// The suite, if not the default one.
+    pub suite: Option<String>,
+    /// Debian architecture.
+    pub architecture: String,
+    /// Development packages, sorted.
+    pub packages: Vec<String>,
+}
+
 /// What is done for a target before anything is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreBuild {
@@ -158,8 +199,10 @@ pub struct Facts {
     pub host: &'static Description,
     /// What is built for.
     pub targets: Vec<&'static Description>,
-    /// Suite of the packages.
+    /// Name of the default suite.
     pub suite: String,
+    /// Suites of images by name, where they are not the default one.
+    pub suites: BTreeMap<String, String>,
     /// Names of the LLVM tools' folder, such as `22`.
     pub llvm_version: String,
     /// Flags that C is compiled with by default, by triple.
@@ -172,8 +215,8 @@ pub struct Facts {
     pub build_systems: BTreeMap<String, PackageSet>,
     /// Rust, if anything needs it.
     pub rust: Option<RustProvider>,
-    /// Sysroot packages by Debian architecture and sorted development packages.
-    pub sysroots: BTreeMap<(String, Vec<String>), PackageSet>,
+    /// Packages of sysroots.
+    pub sysroots: BTreeMap<SysrootKey, PackageSet>,
     /// Root packages of images by image name and platform.
     pub roots: BTreeMap<(String, Platform), PackageSet>,
     /// Run-time packages of libraries that a base lacks, by image, library and platform.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::Facts;
+use super::facts::{Facts, Setting};
 use super::graph::{Plan, PlannedImage, Unit};
 use crate::config::{Base, Image, image_order};
 use crate::model::action::{
@@ -141,6 +141,7 @@ impl<'a> Planner<'a> {
         target: &'static Description,
     ) -> (usize, Vec<usize>) {
         let platform = &target.platform;
+        let setting = Setting { target, suite: self.facts.suites.get(name).cloned() };
         let mut needs = Vec::new();
         let mut layers = Vec::new();
         let base = match &image.from {
@@ -161,7 +162,7 @@ impl<'a> Planner<'a> {
         };
         for binary in &image.binaries {
             let libraries = &self.facts.project.binaries[binary].libraries;
-            for layer in self.library_layers(name, libraries, target) {
+            for layer in self.library_layers(name, libraries, &setting) {
                 if !layers.contains(&layer) {
                     layers.push(layer);
                 }
@@ -173,7 +174,7 @@ impl<'a> Planner<'a> {
             layers.push(self.layer(format!("layer {name} files"), "files", content, vec![]));
         }
         for binary in &image.binaries {
-            let unit = self.binary(binary, target);
+            let unit = self.binary(binary, &setting);
             // Other build systems install by the binary's name.
             let program =
                 self.facts.binaries.get(binary).map_or(binary, |sources| &sources.program);
@@ -181,7 +182,7 @@ impl<'a> Planner<'a> {
             let content = LayerContent::Outputs { files };
             let title = format!("binary {binary}");
             layers.push(self.layer(
-                format!("layer binary {binary} {platform}"),
+                format!("layer binary {binary} {}", setting.name()),
                 &title,
                 content,
                 vec![unit],

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, NativeSources};
+use super::facts::{Facts, NativeSources, Setting};
 use super::graph::Plan;
 use super::images::Planner;
 use super::mounts::Mounts;
@@ -27,22 +27,24 @@ pub fn for_target<'a, T>(map: &'a BTreeMap<String, T>, target: &Description) -> 
 
 impl Planner<'_> {
     /// The configuration of a compile unit.
-    pub fn configuration(&self, target: &Description, profile: &str) -> Option<Configuration> {
+    pub fn configuration(&self, setting: &Setting, profile: &str) -> Option<Configuration> {
+        let target = setting.target;
         Some(Configuration {
             execution: self.facts.host.triple.clone(),
             target: target.triple.clone(),
-            suite: self.facts.suite.clone(),
+            suite: setting.suite.clone().unwrap_or_else(|| self.facts.suite.clone()),
             cpu: target.cpu.clone(),
             profile: profile.to_owned(),
         })
     }
 
     /// The unit of a library for a target; libraries of packages have none.
-    pub fn library(&mut self, name: &str, target: &'static Description) -> Option<usize> {
+    pub fn library(&mut self, name: &str, setting: &Setting) -> Option<usize> {
         let facts = self.facts;
+        let target = setting.target;
         let library = &facts.project.libraries[name];
         let product = product(library, target);
-        let unit = format!("library {name} {}", target.platform);
+        let unit = format!("library {name} {}", setting.name());
         match &library.recipe {
             LibraryRecipe::Packages(_) => None,
             LibraryRecipe::Prebuilt(files) => {
@@ -54,7 +56,7 @@ impl Planner<'_> {
                     digest: file.sha256,
                 });
                 let action = Action::InstallFiles { files: files.collect(), product };
-                Some(self.unit(unit, self.configuration(target, "release"), action, vec![]))
+                Some(self.unit(unit, self.configuration(setting, "release"), action, vec![]))
             }
             LibraryRecipe::Built { kind, folder, .. } => {
                 let sources = &facts.natives[&format!("library {name}")];
@@ -74,16 +76,17 @@ impl Planner<'_> {
                     strip: library.strip,
                     result: Outcome::Library(&product),
                 };
-                Some(self.native(&build, target))
+                Some(self.native(&build, setting))
             }
         }
     }
 
     /// The unit of a build by another build system, of a library or a program.
-    pub fn native(&mut self, build: &Build<'_>, target: &'static Description) -> usize {
+    pub fn native(&mut self, build: &Build<'_>, setting: &Setting) -> usize {
         let facts = self.facts;
+        let target = setting.target;
         let tools = build_tools(build.kind, build.tools);
-        let mut mounts = self.compile_mounts(target, build.needs, &tools);
+        let mut mounts = self.compile_mounts(setting, build.needs, &tools);
         let is_cargo = matches!(build.kind, Kind::Cargo { .. });
         let rustup = is_cargo && self.mount_rust(&mut mounts, target);
         let mut reference = build.sources.reference.clone();
@@ -120,7 +123,7 @@ impl Planner<'_> {
         let cross = facts.cross(target, &names);
         let mut env = build.env.clone();
         env.extend(build.target_env.cloned().unwrap_or_default());
-        let state = format!("{}-{}", build.slug, target.platform.slug());
+        let state = format!("{}-{}", build.slug, setting.slug());
         let mut process = match build.kind {
             Kind::Cargo {
                 package,
@@ -178,8 +181,8 @@ impl Planner<'_> {
             }
         };
         self.pre_build(&mut process, target);
-        let unit = format!("{} {}", build.what, target.platform);
-        let configuration = self.configuration(target, "release");
+        let unit = format!("{} {}", build.what, setting.name());
+        let configuration = self.configuration(setting, "release");
         self.unit(unit, configuration, Action::Process(Box::new(process)), mounts.needs)
     }
 
@@ -252,9 +255,10 @@ impl Planner<'_> {
         &mut self,
         image: &str,
         libraries: &[String],
-        target: &'static Description,
+        setting: &Setting,
     ) -> Vec<usize> {
         let facts = self.facts;
+        let target = setting.target;
         let platform = &target.platform;
         let mut layers = Vec::new();
         for name in library_closure(&facts.project, libraries) {
@@ -262,12 +266,12 @@ impl Planner<'_> {
             if !library.link.is_shared() || is_without_code(library, target) {
                 continue;
             }
-            match self.library(&name, target) {
+            match self.library(&name, setting) {
                 Some(unit) => {
                     let content = LayerContent::SharedLibraries { folder: library_folder(target) };
                     let title = format!("library {name}");
                     let layer = self.layer(
-                        format!("layer {title} {platform}"),
+                        format!("layer {title} {}", setting.name()),
                         &title,
                         content,
                         vec![unit],

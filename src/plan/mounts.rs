@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{PreBuild, RustProvider};
+use super::facts::{PreBuild, RustProvider, Setting, SysrootKey, of_suite};
 use super::images::Planner;
 use crate::config::{LibraryRecipe, Link, Project, library_closure};
 use crate::model::Digest;
@@ -55,12 +55,15 @@ pub fn development_packages(
 
 impl Planner<'_> {
     /// The sysroot with libraries and all that they need.
-    pub fn sysroot(&mut self, target: &'static Description, libraries: &[String]) -> usize {
+    pub fn sysroot(&mut self, setting: &Setting, libraries: &[String]) -> usize {
         let facts = self.facts;
+        let target = setting.target;
         let pre_build = facts.pre_builds.get(&target.triple);
         let packages = development_packages(&facts.project, libraries, pre_build);
-        let key = (target.debian_architecture.clone(), packages);
-        let packages = self.packages_sysroot(&key.0, &key.1);
+        let suite = setting.suite.clone();
+        let architecture = target.debian_architecture.clone();
+        let key = SysrootKey { suite, architecture, packages };
+        let packages = self.packages_sysroot(&key);
         let mut needs = vec![packages];
         let mut names = vec!["packages".to_owned()];
         let mut archives = Vec::new();
@@ -71,10 +74,10 @@ impl Planner<'_> {
                     archives.push(needs.len());
                     let mut set = facts.sysroots[&key].clone();
                     set.packages.retain(|package| own.contains(&package.name));
-                    let unit = format!("archives of {name} {}", target.platform);
+                    let unit = format!("archives of {name} {}", setting.name());
                     Some(self.packages(unit, &[&set], Shape::Toolchain))
                 }
-                _ => self.library(&name, target),
+                _ => self.library(&name, setting),
             };
             if let Some(unit) = unit {
                 needs.push(unit);
@@ -84,26 +87,28 @@ impl Planner<'_> {
         if needs.len() == 1 {
             return packages;
         }
-        let unit = format!("sysroot {} with {}", target.platform, names[1..].join(" "));
+        let unit = format!("sysroot {} with {}", setting.name(), names[1..].join(" "));
         self.unit(unit, None, Action::JoinTrees { names, archives }, needs)
     }
 
     /// The sysroot of the distribution's packages alone.
-    pub fn packages_sysroot(&mut self, architecture: &str, packages: &[String]) -> usize {
-        let set = &self.facts.sysroots[&(architecture.to_owned(), packages.to_vec())];
-        let name = format!("sysroot {architecture} {}", packages.join(" "));
-        self.packages(name.trim_end().to_owned(), &[set], Shape::Toolchain)
+    pub fn packages_sysroot(&mut self, key: &SysrootKey) -> usize {
+        let set = &self.facts.sysroots[key];
+        let name = format!("sysroot {} {}", key.architecture, key.packages.join(" "));
+        let name = of_suite(name.trim_end(), key.suite.as_deref());
+        self.packages(name, &[set], Shape::Toolchain)
     }
 
     /// What every compile unit mounts: the userland with `tools`, compilers, the sysroots of
     /// the target and of the host, and build systems that are asked for.
     pub fn compile_mounts(
         &mut self,
-        target: &'static Description,
+        setting: &Setting,
         libraries: &[String],
         tools: &[String],
     ) -> Mounts {
         let facts = self.facts;
+        let target = setting.target;
         let mut mounts = Mounts::default();
         let userland = &facts.userlands[&facts.userland_tools(tools, target)];
         let name = format!("userland {}", facts.userland_tools(tools, target).join(" "));
@@ -111,8 +116,10 @@ impl Planner<'_> {
             .add("userland", self.packages(name.trim_end().into(), &[userland], Shape::Toolchain));
         mounts
             .add("llvm", self.packages("toolchain llvm".into(), &[&facts.llvm], Shape::Toolchain));
-        mounts.add("host", self.packages_sysroot(&facts.host.debian_architecture, &[]));
-        mounts.add("sysroot", self.sysroot(target, libraries));
+        let architecture = facts.host.debian_architecture.clone();
+        let host = SysrootKey { suite: None, architecture, packages: Vec::new() };
+        mounts.add("host", self.packages_sysroot(&host));
+        mounts.add("sysroot", self.sysroot(setting, libraries));
         for name in tools {
             if let Some(set) = facts.build_systems.get(name) {
                 let unit = self.packages(format!("toolchain {name}"), &[set], Shape::Toolchain);

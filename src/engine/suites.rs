@@ -1,0 +1,110 @@
+//! Which suite images, binaries and libraries belong to: what is compiled for an image is
+//! compiled against the suite of its base.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{Base, Project, library_closure};
+
+/// Suites by `None` for the default one.
+pub type Suites = BTreeSet<Option<String>>;
+
+/// The suites of images that do not stand on packages of the default one, by name.
+/// `default` is its name.
+pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
+    let suite = |name: &String| {
+        let mut at = name;
+        // A circle is an error of the configuration, found before.
+        for _ in 0..=project.images.len() {
+            match &project.images.get(at)?.from {
+                Base::Image(base) => at = base,
+                Base::Packages { suite, .. } => {
+                    return suite.clone().filter(|suite| suite != default);
+                }
+                Base::Scratch => return None,
+            }
+        }
+        None
+    };
+    let images = project.images.keys();
+    images.filter_map(|name| Some((name.clone(), suite(name)?))).collect()
+}
+
+/// What things are compiled in.
+#[derive(Debug)]
+pub struct Uses {
+    binaries: BTreeMap<String, Suites>,
+    libraries: BTreeMap<String, Suites>,
+}
+
+impl Uses {
+    /// Who uses what, given the suites of images.
+    pub fn new(project: &Project, suites: &BTreeMap<String, String>) -> Self {
+        let mut uses = Self { binaries: BTreeMap::new(), libraries: BTreeMap::new() };
+        for (name, image) in &project.images {
+            let suite = suites.get(name);
+            for binary in &image.binaries {
+                uses.binaries.entry(binary.clone()).or_default().insert(suite.cloned());
+                let Some(binary) = project.binaries.get(binary) else { continue };
+                for library in library_closure(project, &binary.libraries) {
+                    uses.libraries.entry(library).or_default().insert(suite.cloned());
+                }
+            }
+        }
+        uses
+    }
+
+    /// The suites in which `library NAME` or `binary NAME` is compiled: the default one for
+    /// what no image needs.
+    pub fn of(&self, what: &str) -> Suites {
+        let found = match what.split_once(' ') {
+            Some(("library", name)) => self.libraries.get(name),
+            Some((_, name)) => self.binaries.get(name),
+            None => None,
+        };
+        found.cloned().unwrap_or_else(|| Suites::from([None]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compiled_follows_the_base() {
+        let text = r#"
+            [library.a]
+            packages = ["liba-dev"]
+            [library.b]
+            make = { path = "b" }
+            needs = ["a"]
+            libraries = ["b"]
+            [library.unused]
+            packages = ["libc-dev"]
+            [binary.x]
+            rust = { package = "x" }
+            libraries = ["b"]
+            [image.old]
+            from = { suite = "bookworm", packages = ["libc6"] }
+            [image.new]
+            from = { suite = "trixie", packages = ["libc6"] }
+            [image.on-new]
+            from = "new"
+            binaries = ["x"]
+            [image.on-old]
+            from = "old"
+            binaries = ["x"]
+            [image.bare]
+            from = "scratch"
+        "#;
+        let project = crate::config::parse("images.toml", text).unwrap();
+        let suites = of_images(&project, "bookworm");
+        let expected = [("new", "trixie"), ("on-new", "trixie")];
+        assert_eq!(suites, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+        let uses = Uses::new(&project, &suites);
+        let both = Suites::from([None, Some("trixie".to_owned())]);
+        for what in ["binary x", "library a", "library b"] {
+            assert_eq!(uses.of(what), both, "{what}");
+        }
+        assert_eq!(uses.of("library unused"), Suites::from([None]));
+    }
+}
