@@ -222,10 +222,18 @@ impl Resolver<'_> {
             }
             Some(locked) if *locked == found => Some(()),
             Some(locked) => {
-                let message = format!(
-                    "images.lock pins {name} {} from {}, this machine has {} from {}",
-                    locked.version, locked.provider, found.version, found.provider
-                );
+                let pinned = format!("{} from {}", locked.version, locked.provider);
+                let has = format!("{} from {}", found.version, found.provider);
+                let has = if has == pinned {
+                    // Built by somebody else, or changed after it was installed.
+                    let (pinned, found) = (locked.hash.short(), found.hash.short());
+                    format!(
+                        "the same version with other content ({pinned} is pinned, {found} is here)"
+                    )
+                } else {
+                    has
+                };
+                let message = format!("images.lock pins {name} {pinned}, this machine has {has}");
                 self.findings.push(Finding::new("toolchain-changed", message).help(format!(
                     "install the pinned one, or remove [toolchain.{name}] from images.lock to move to this one"
                 )));
