@@ -12,6 +12,7 @@
     reason = "a program of its own, which should end where it cannot go on"
 )]
 
+mod base;
 mod crossing;
 mod emulated;
 mod measure;
@@ -29,10 +30,11 @@ use table::{Row, Table};
 /// A subject's name and what measures it.
 type Subject = (&'static str, fn() -> Vec<Row>);
 
-const SUBJECTS: [Subject; 4] = [
+const SUBJECTS: [Subject; 5] = [
     ("no-op", no_op::measure),
     ("memory", memory::measure),
     ("packing", packing::measure),
+    ("base", base::measure),
     ("crossing", crossing::measure),
 ];
 
