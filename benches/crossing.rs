@@ -82,6 +82,7 @@ impl Crossing {
             platforms: Vec::new(),
             jobs: None,
             locked: false,
+            pins: xstitch::engine::build::Pins::Keep,
             every_library: false,
             offline: false,
             keep_going: false,

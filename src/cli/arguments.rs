@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::engine::build::Request;
+use crate::engine::build::{Pins, Request};
 use crate::engine::report::BuildError;
 use crate::machine::sandbox::Tier;
 use crate::model::Finding;
@@ -31,6 +31,10 @@ pub enum Command {
     Plan(Images),
     /// Check the configuration and its inputs; build nothing
     Check(Images),
+    /// Pin everything that images are made with in images.lock; build nothing
+    Lock(Pinning),
+    /// Download everything that images.lock pins, so that `--offline` works
+    Fetch(Images),
     /// Run a command in the environment of a target, or show that environment
     Env(Env),
 }
@@ -43,6 +47,33 @@ pub struct Env {
     /// The command; without one, the variables are shown
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+/// What becomes of pins that are there.
+#[derive(Args, Debug, Clone)]
+pub struct Pinning {
+    /// Move pins to what is there now: those of images, libraries, parts or packages of these
+    /// names, or all
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with_all = ["check", "locked"])]
+    update: Option<Vec<String>>,
+    /// Say what is newer than what is pinned, and end with 1 if anything is; change nothing
+    #[arg(long, conflicts_with_all = ["vendor", "locked", "offline"])]
+    pub check: bool,
+    /// Keep what is pinned in a folder, for days when mirrors have dropped it [default: `vendor`
+    /// of the project]
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    pub vendor: Option<Option<PathBuf>>,
+}
+
+impl Pinning {
+    /// What becomes of pins.
+    fn pins(&self) -> Pins {
+        match &self.update {
+            _ if self.check => Pins::Compare,
+            Some(names) => Pins::Move(names.clone()),
+            None => Pins::Keep,
+        }
+    }
 }
 
 /// Which images.
@@ -141,10 +172,11 @@ impl Options {
     /// The request.
     pub fn request(&self, command: &Command) -> Result<Request, BuildError> {
         let images = match command {
-            Command::Build(images) | Command::Plan(images) | Command::Check(images) => {
-                images.images.clone()
-            }
-            Command::Env(_) => Vec::new(),
+            Command::Build(images)
+            | Command::Plan(images)
+            | Command::Check(images)
+            | Command::Fetch(images) => images.images.clone(),
+            Command::Env(_) | Command::Lock(_) => Vec::new(),
         };
         let mut findings = Vec::new();
         let platforms = self
@@ -179,6 +211,10 @@ impl Options {
             platforms,
             jobs: self.jobs,
             locked: self.locked,
+            pins: match command {
+                Command::Lock(pinning) => pinning.pins(),
+                _ => Pins::Keep,
+            },
             every_library: matches!(command, Command::Env(_)),
             offline: self.offline,
             keep_going: self.keep_going,

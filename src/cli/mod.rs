@@ -38,7 +38,7 @@ pub fn xtask() -> ExitCode {
         Some(sandbox::STAGE_ONE | sandbox::STAGE_TWO) => run(arguments),
         _ => {
             printer::error(
-                "usage: cargo xtask images [build|plan|check|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
+                "usage: cargo xtask images [build|plan|check|lock|fetch|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
             );
             ExitCode::from(2)
         }
@@ -101,6 +101,10 @@ fn run(arguments: Vec<String>) -> ExitCode {
             printer::data(&text);
             ExitCode::SUCCESS
         }
+        Ok(Done::Different(text)) => {
+            printer::data(&text);
+            ExitCode::from(1)
+        }
         Ok(Done::Next(process)) => {
             printer::error(&process.replace().to_string());
             ExitCode::from(1)
@@ -136,6 +140,8 @@ fn stop_on_signals() -> Arc<AtomicBool> {
 enum Done {
     /// Something for standard output.
     Text(String),
+    /// The same, where scripts are to notice by the exit code that something differs.
+    Different(String),
     /// The process to become.
     Next(Box<Process>),
 }
@@ -175,6 +181,34 @@ fn perform(
             } else {
                 printer::plan(&explained)
             }
+        }
+        Command::Lock(pinning) => {
+            let vendored = match &pinning.vendor {
+                Some(folder) => {
+                    let folder = folder.as_ref().map(|folder| environment.folder.join(folder));
+                    Some(prepared.vendor(folder.as_deref())?)
+                }
+                None => None,
+            };
+            let moves = &prepared.moves;
+            let text = if json {
+                printer::json(&serde_json::json!({
+                    "version": 1,
+                    "pins": prepared.lock.names().len(),
+                    "moves": moves,
+                    "vendored": vendored,
+                }))
+            } else {
+                printer::pins(&prepared.lock, moves, pinning.check, vendored.as_ref())
+            };
+            if pinning.check && !moves.is_empty() {
+                return Ok(Done::Different(text));
+            }
+            text
+        }
+        Command::Fetch(_) => {
+            let fetched = prepared.fetch()?;
+            if json { printer::json(&fetched) } else { printer::fetched(&fetched) }
         }
         Command::Check(_) => {
             if json {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_macros, reason = "this is the door")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -12,9 +12,12 @@ use serde::Serialize;
 
 use super::arguments::Screen;
 use crate::engine::report::Report;
+use crate::engine::vendor::{Fetched, Vendored};
 use crate::machine::environment::Environment;
 use crate::model::event::Event;
 use crate::plan::explanation::{Explained, State};
+use crate::source::lock::Lock;
+use crate::source::pins::Move;
 
 /// Shows events: as bars on a terminal, as lines elsewhere.
 pub struct Printer {
@@ -175,6 +178,49 @@ pub fn plan(units: &[Explained]) -> String {
             format!("{state}  {}\n", unit.unit)
         })
         .collect()
+}
+
+/// What a lock pins, what is another than before, and what a folder keeps of it.
+pub fn pins(
+    lock: &Lock,
+    moves: &BTreeSet<Move>,
+    is_check: bool,
+    vendored: Option<&Vendored>,
+) -> String {
+    let mut text: String = moves.iter().map(|moved| format!("{moved}\n")).collect();
+    let packages: BTreeSet<_> =
+        lock.packages.values().flat_map(|locked| &locked.set.packages).collect();
+    text.push_str(&match (is_check, moves.is_empty()) {
+        (true, true) => "nothing is newer than what images.lock pins\n".to_owned(),
+        (true, false) => "`xstitch lock --update` moves images.lock to these\n".to_owned(),
+        (false, _) => format!(
+            "images.lock pins {} packages in {} sets, {} toolchains, {} sources, {} crate locks\n",
+            packages.len(),
+            lock.packages.len(),
+            lock.toolchains.len(),
+            lock.sources.len(),
+            lock.cargo.len()
+        ),
+    });
+    if let Some(Vendored { folder, files, size_bytes, removed, is_used }) = vendored {
+        let size = HumanBytes(*size_bytes);
+        text.push_str(&format!("{} keeps {files} files, {size}", folder.display()));
+        if *removed > 0 {
+            text.push_str(&format!("; {removed} that nothing pins were removed"));
+        }
+        text.push('\n');
+        if !is_used {
+            text.push_str("say `vendor = \"DIR\"` in [project], so that builds look there\n");
+        }
+    }
+    text
+}
+
+/// What was downloaded.
+pub fn fetched(fetched: &Fetched) -> String {
+    let Fetched { units, units_run, size_bytes, .. } = fetched;
+    let size = HumanBytes(*size_bytes);
+    format!("{units_run} of {units} downloads were missing; everything is here, {size} unpacked\n")
 }
 
 /// Variables as a shell reads them.

@@ -21,6 +21,7 @@ use crate::model::source::Origin;
 use crate::model::{Finding, Place, Platform};
 
 pub use library::{Kind, Library, LibraryRecipe, LibraryTarget, Link, PrebuiltFile, Strip};
+pub use raw::suggest;
 pub use references::{image_order, library_closure};
 
 /// Name of the configuration file.
@@ -46,6 +47,8 @@ pub struct Project {
     pub revision: Option<Version>,
     /// `gzip` or `zstd`.
     pub compression: String,
+    /// Folder of the project that keeps what the lock pins.
+    pub vendor: Option<String>,
     /// Whether an attempt to start a foreign program fails the build.
     pub strict: bool,
     /// Native libraries by name.

@@ -22,6 +22,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         source: None,
         revision: None,
         compression: "gzip".into(),
+        vendor: None,
         strict: false,
         libraries: BTreeMap::new(),
         binaries: BTreeMap::new(),
@@ -90,6 +91,7 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.registry = reader.text(&mut keys, "registry");
     project.source = reader.text(&mut keys, "source");
     project.revision = version(reader, &mut keys, "revision");
+    project.vendor = folder(reader, &mut keys, "vendor");
     project.strict = reader.boolean(&mut keys, "strict", false);
     let tags = reader.texts(&mut keys, "tags", false);
     if !tags.is_empty() {

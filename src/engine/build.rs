@@ -26,6 +26,7 @@ use crate::plan::{Plan, images};
 use crate::release::layout::{self, Entry};
 use crate::source::debian::Apt;
 use crate::source::lock::Lock;
+use crate::source::pins::Move;
 use crate::store::{StatIndex, Store, StoreError};
 
 /// Name of the lock file.
@@ -44,6 +45,8 @@ pub struct Request {
     pub jobs: Option<usize>,
     /// Whether the lock may not change.
     pub locked: bool,
+    /// What becomes of what the lock pins already.
+    pub pins: Pins,
     /// Whether every library is wanted at once, as in [`Prepared::environment`].
     pub every_library: bool,
     /// Whether the network may not be used.
@@ -60,6 +63,17 @@ pub struct Request {
     pub output: Option<PathBuf>,
 }
 
+/// What becomes of pins that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pins {
+    /// They stay.
+    Keep,
+    /// Those of these names move to what is there now, all if there are no names.
+    Move(Vec<String>),
+    /// All would move; the file stays as it is.
+    Compare,
+}
+
 /// A plan and everything to run it with.
 pub struct Prepared {
     /// The engine.
@@ -68,6 +82,10 @@ pub struct Prepared {
     pub plan: Plan,
     /// The facts that it came from.
     pub facts: Facts,
+    /// What is pinned.
+    pub lock: Lock,
+    /// What is pinned otherwise than before.
+    pub moves: BTreeSet<Move>,
     output: PathBuf,
     started: Instant,
     /// Held until the build is done: compiler state and snapshots are the project's.
@@ -136,7 +154,7 @@ pub fn prepare(
     }
     let lock_file = folder.join(LOCK_NAME);
     let lock_text = fs::read_to_string(&lock_file).unwrap_or_default();
-    let lock = if lock_text.is_empty() {
+    let old_lock = if lock_text.is_empty() {
         Lock::default()
     } else {
         Lock::parse(LOCK_NAME, &lock_text).map_err(|finding| BuildError::Findings(vec![finding]))?
@@ -158,6 +176,7 @@ pub fn prepare(
         events,
         interrupted,
         project_state: state.clone(),
+        vendor: project.vendor.as_ref().map(|vendor| folder.join(vendor)),
         snapshots: BTreeMap::new(),
         network: Mutex::new(()),
         project: folder.clone(),
@@ -167,7 +186,7 @@ pub fn prepare(
         index: StatIndex::open(&state.join("stat-index.json"), now_nanos()),
         engine: &engine,
         folder: &folder,
-        lock,
+        lock: released(&old_lock, &project, &request.pins)?,
         locked: request.locked,
         every_library: request.every_library,
         findings: Vec::new(),
@@ -193,17 +212,53 @@ pub fn prepare(
         })
         .collect();
     super::crate_locks::complete(&engine, &mut facts, &mut lock, request.locked)?;
+    if request.pins != Pins::Keep {
+        lock.keep_other_hosts(&old_lock, &facts.host.debian_architecture);
+    }
     let rendered = lock.render();
-    let is_empty = lock.packages.is_empty() && lock.sources.is_empty();
-    if rendered != lock_text && !is_empty {
+    // One that was merged by hand and says the same is no change.
+    let changed = if request.locked { lock != old_lock } else { rendered != lock_text };
+    if changed && !lock.names().is_empty() && request.pins != Pins::Compare {
         crate::store::write_atomically(&lock_file, rendered.as_bytes())?;
     }
+    // All is new in a new lock.
+    let is_first = old_lock == Lock::default();
+    let moves = if is_first { BTreeSet::new() } else { lock.moved_from(&old_lock) };
     let plan = images::plan(&facts, &request.images, &wanted);
     let output = match &request.output {
         Some(output) => environment.folder.join(output),
         None => folder.join("target/images"),
     };
-    Ok(Prepared { engine, plan, facts, output, started, _alone: alone })
+    Ok(Prepared { engine, plan, facts, lock, moves, output, started, _alone: alone })
+}
+
+/// The lock without the pins that are to move.
+fn released(lock: &Lock, project: &Project, pins: &Pins) -> Result<Lock, BuildError> {
+    let names = match pins {
+        Pins::Keep => return Ok(lock.clone()),
+        Pins::Compare => return Ok(Lock::default()),
+        Pins::Move(names) if names.is_empty() => return Ok(Lock::default()),
+        Pins::Move(names) => names,
+    };
+    let mut left = lock.clone();
+    let mut findings = Vec::new();
+    for name in names {
+        let mut found = left.release(name);
+        // A library of packages is pinned by their names.
+        let library = project.libraries.get(name).map(|library| &library.recipe);
+        if let Some(config::LibraryRecipe::Packages(packages)) = library {
+            found |= packages.iter().fold(false, |found, package| left.release(package) | found);
+        }
+        if !found {
+            let known: BTreeSet<String> = lock.names();
+            let words = known.iter().flat_map(|name| name.split(' ')).collect::<BTreeSet<_>>();
+            let words: Vec<&str> = words.into_iter().collect();
+            let finding =
+                Finding::new("unknown-pin", format!("images.lock pins nothing of `{name}`"));
+            findings.push(config::suggest(finding, name, &words));
+        }
+    }
+    if findings.is_empty() { Ok(left) } else { Err(BuildError::Findings(findings)) }
 }
 
 /// Waits, visibly, until no other process builds this project. The lock dies with its

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Engine;
 use super::execute::{UnitError, text};
 use super::library_lock::{lock_file, manifests, remove_if_there};
+use super::{Engine, vendor};
 use crate::archive::deb::{UnpackOptions, unpack_deb};
 use crate::machine::process::Process;
 use crate::model::action::{Shape, UnpackAction, VendorSources};
@@ -25,13 +25,14 @@ const DOCUMENTATION: [&str; 6] = [
 ];
 
 /// Makes sure that the packages are in the store, checked.
-fn fetch(
+pub fn fetch(
     engine: &Engine,
     unit: &str,
     packages: &[Package],
     scratch: &Path,
 ) -> Result<(), UnitError> {
     let _one_at_a_time = engine.network.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    vendor::take_files(engine, packages.iter().map(|package| &package.sha256), scratch)?;
     let missing: Vec<Package> = packages
         .iter()
         .filter(|package| !engine.store.blob_path(&package.sha256).is_file())

@@ -70,10 +70,8 @@ impl Resolver<'_> {
                     "[image.{image}] on {platform} has glibc {floor}, its binaries would be \
                      compiled against glibc {sysroot}"
                 );
-                let finding = Finding::new("glibc-floor", message).help(
-                    "remove images.lock, or the older of the two package sets in it, so that both \
-                     come from one suite",
-                );
+                let finding = Finding::new("glibc-floor", message)
+                    .help("move both to what the suite has now with `xstitch lock --update`");
                 let place = project.images.get(image).map(|image| image.from_place.clone());
                 self.findings.push(match place {
                     Some(place) => finding.at(place),

@@ -28,6 +28,7 @@ pub mod snapshot;
 mod sources;
 mod suites;
 mod toolchains;
+pub mod vendor;
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,8 @@ pub struct Engine {
     pub snapshots: BTreeMap<String, snapshot::Snapshot>,
     /// Only one unit at a time asks the network for packages.
     pub network: Mutex<()>,
+    /// Folder that keeps what the lock pins, where there is one.
+    pub vendor: Option<PathBuf>,
     /// cargo of the machine, which collects crates.
     pub cargo: Option<PathBuf>,
     /// Folder of the configuration.

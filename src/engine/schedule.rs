@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Engine;
 use super::execute::UnitError;
+use super::{Engine, vendor};
 use crate::model::action::JobStyle;
 use crate::model::event::Event;
 use crate::model::{Configuration, Digest};
@@ -202,7 +202,10 @@ fn run_unit(
     }
     engine.tell(Event::Started { unit: unit.name.clone() });
     let started = Instant::now();
-    let result = super::execute::execute(engine, plan, index, needs, 1 + more.len());
+    let result = match vendor::take_tree(engine, unit, key)? {
+        Some(record) => Ok(record),
+        None => super::execute::execute(engine, plan, index, needs, 1 + more.len()),
+    };
     drop((token, more));
     let record = result?;
     engine.store.put_record(key, &record).map_err(|error| error.to_string())?;

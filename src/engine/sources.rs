@@ -349,10 +349,14 @@ impl Resolver<'_> {
         let mut listing =
             Listing { root: root.clone(), folder: folder.to_owned(), files: BTreeMap::new() };
         let output = self.folder.join("target");
+        let kept = self.engine.vendor.clone();
         let walk = ignore::WalkBuilder::new(&root)
             .hidden(false)
             .require_git(false)
-            .filter_entry(move |entry| entry.file_name() != ".git" && entry.path() != output)
+            .filter_entry(move |entry| {
+                let path = entry.path();
+                entry.file_name() != ".git" && path != output && kept.as_deref() != Some(path)
+            })
             .build();
         for entry in walk {
             let result = entry.map_err(|error| error.to_string()).and_then(|entry| {

@@ -31,6 +31,7 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
     let store = Store::open(&folder.join("cache")).unwrap();
     let engine = Engine {
         apt: Apt::new(&environment, store.state("apt"), true),
+        vendor: None,
         cargo: environment.find_program("cargo"),
         environment,
         tier: Tier::None,

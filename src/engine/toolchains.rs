@@ -235,7 +235,7 @@ impl Resolver<'_> {
                 };
                 let message = format!("images.lock pins {name} {pinned}, this machine has {has}");
                 self.findings.push(Finding::new("toolchain-changed", message).help(format!(
-                    "install the pinned one, or remove [toolchain.{name}] from images.lock to move to this one"
+                    "install the pinned one, or move to this one with `xstitch lock --update {name}`"
                 )));
                 None
             }

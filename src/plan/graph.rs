@@ -92,6 +92,24 @@ impl Plan {
         })
     }
 
+    /// The units that `wanted` accepts with all that they need, and no images.
+    pub fn part(&self, wanted: impl Fn(&Unit) -> bool) -> Self {
+        let mut kept: Vec<bool> = self.units.iter().map(wanted).collect();
+        for index in (0..self.units.len()).rev() {
+            if kept[index] {
+                self.units[index].needs.iter().for_each(|&need| kept[need] = true);
+            }
+        }
+        let mut places = BTreeMap::new();
+        let mut units = Vec::new();
+        for (index, unit) in self.units.iter().enumerate().filter(|(index, _)| kept[*index]) {
+            places.insert(index, units.len());
+            let needs = unit.needs.iter().map(|need| places[need]).collect();
+            units.push(Unit { needs, ..unit.clone() });
+        }
+        Self { units, images: Vec::new(), machine_folders: self.machine_folders.clone() }
+    }
+
     /// For each unit, how many units stand on the longest chain that waits for it.
     pub fn chain_lengths(&self) -> Vec<usize> {
         let mut lengths = vec![1; self.units.len()];

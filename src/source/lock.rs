@@ -132,6 +132,17 @@ impl Lock {
                 .at(Place { file: file_name.to_owned(), line, column: 1 })
                 .help("restore the file from version control, or delete it to pin everything anew")
         };
+        let marks = ["<<<<<<< ", "=======", ">>>>>>> "];
+        if let Some(at) =
+            text.lines().position(|line| marks.iter().any(|mark| line.starts_with(mark)))
+        {
+            let place = Place { file: file_name.to_owned(), line: at + 1, column: 1 };
+            return Err(Finding::new("unmerged-lock", "a merge left its marks here")
+                .at(place)
+                .help(
+                    "take either side whole, then run `xstitch lock`, which adds what is missing",
+                ));
+        }
         let file: File = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             damaged(error.message().to_owned(), text[..at.min(text.len())].lines().count().max(1))

@@ -3,4 +3,5 @@
 pub mod debian;
 pub mod lists;
 pub mod lock;
+pub mod pins;
 pub mod refusal;

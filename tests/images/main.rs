@@ -19,6 +19,7 @@ mod libraries;
 mod libraries_env;
 mod library_errors;
 mod library_torture;
+mod lock;
 mod monorepo;
 mod probes;
 mod service;
