@@ -11,6 +11,7 @@ mod library_keys;
 pub mod pre_build;
 mod raw;
 mod references;
+pub mod suite_keys;
 mod valid;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub struct Project {
     pub images: BTreeMap<String, Image>,
     /// Overrides of toolchains by triple.
     pub targets: BTreeMap<String, Target>,
+    /// Suites of packages by name.
+    pub suites: BTreeMap<String, suite_keys::Suite>,
 }
 
 /// Where a version comes from.

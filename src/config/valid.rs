@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::image_keys::image;
 use super::library_keys::{built_program, library, strip};
 use super::raw::{Keys, Reader, Value};
+use super::suite_keys::suite;
 use super::{Binary, Project, Recipe, Target, Version};
 use crate::model::platform::{PLATFORMS, TRIPLES};
 use crate::model::{Finding, Place, Platform};
@@ -28,6 +29,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         binaries: BTreeMap::new(),
         images: BTreeMap::new(),
         targets: BTreeMap::new(),
+        suites: BTreeMap::new(),
     };
     if let Some((place, value)) = reader.take(&mut file, "project")
         && let Some(keys) = reader.table("[project]", &place, value)
@@ -64,6 +66,13 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
             let target = target(reader, &triple, &mut keys);
             reader.finish(keys);
             project.targets.insert(triple, target);
+        }
+    }
+    for (name, place, value) in reader.named(&mut file, "suite") {
+        check_name(reader, "suite", &name, &place);
+        if let Some(keys) = reader.table(&format!("[suite.{name}]"), &place, value) {
+            let suite = suite(reader, &name, keys);
+            project.suites.insert(name, suite);
         }
     }
     reader.finish(file);

@@ -24,7 +24,7 @@ use crate::plan::explanation::{Explained, State};
 use crate::plan::facts::Facts;
 use crate::plan::{Plan, images};
 use crate::release::layout::{self, Entry};
-use crate::source::debian::Apt;
+use crate::source::archives::Archives;
 use crate::source::lock::Lock;
 use crate::source::pins::Move;
 use crate::store::{StatIndex, Store, StoreError};
@@ -162,7 +162,14 @@ pub fn prepare(
     let state = project_state(store.root(), &folder);
     let alone = lock_project(&state, &events)?;
     let mut engine = Engine {
-        apt: Apt::new(environment, store.state("apt"), request.offline),
+        archives: Archives::new(
+            environment,
+            &store,
+            &folder,
+            &project.suites,
+            request.offline,
+            Arc::clone(&interrupted),
+        ),
         cargo: environment
             .get("CARGO")
             .map(PathBuf::from)
@@ -194,6 +201,8 @@ pub fn prepare(
     let facts = resolver.facts(&project);
     resolver.index.save()?;
     let (mut lock, findings) = (resolver.lock, resolver.findings);
+    engine.archives.know(&lock);
+    engine.archives.forget_lists();
     let Some(mut facts) = facts.filter(|_| findings.is_empty()) else {
         return Err(BuildError::Findings(findings));
     };

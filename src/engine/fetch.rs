@@ -66,7 +66,7 @@ pub fn fetch(
         by_architecture.entry(architecture).or_default().push(package.clone());
     }
     for (architecture, packages) in by_architecture {
-        let files = engine.apt.fetch(architecture, &packages, &folder).map_err(|error| {
+        let files = engine.archives.fetch(architecture, &packages, &folder).map_err(|error| {
             let help = error.help().map_or_else(String::new, |help| format!("\n  help: {help}"));
             UnitError { message: format!("{error}{help}"), is_remote: error.is_remote() }
         })?;

@@ -43,7 +43,7 @@ use crate::machine::environment::Environment;
 use crate::machine::process::JobTokens;
 use crate::machine::sandbox::Tier;
 use crate::model::event::Event;
-use crate::source::debian::Apt;
+use crate::source::archives::Archives;
 use crate::store::Store;
 
 pub use fetch_crate::crate_checksum;
@@ -66,7 +66,7 @@ pub struct Engine {
     /// Whether the network may be used.
     pub offline: bool,
     /// Package archives.
-    pub apt: Apt,
+    pub archives: Archives,
     /// Where events go.
     pub events: Sender<Event>,
     /// Set by the first interrupt.

@@ -356,7 +356,10 @@ impl Resolver<'_> {
             return Vec::new();
         }
         let engine = self.engine;
-        match engine.apt.run_time_packages(architecture, package, &mut |event| engine.tell(event)) {
+        match engine
+            .archives
+            .run_time_packages(suite, architecture, package, &mut |event| engine.tell(event))
+        {
             Ok(names) => {
                 let request = PackageRequest {
                     suite: suite.map(str::to_owned),

@@ -14,7 +14,7 @@ use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
 use crate::plan::facts::{Facts, SysrootKey, is_tag, of_suite};
-use crate::source::debian::{AptError, suite_from_os_release};
+use crate::source::archives::{PackageError, suite_from_os_release};
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
 use crate::toolchain::description::{Description, all, by_platform, host};
@@ -80,7 +80,6 @@ impl Resolver<'_> {
             }
         }
         let suite = self.suite();
-        self.suites(project, &suite);
         let suites = suites::of_images(project, &suite);
         if !self.findings.is_empty() {
             return None;
@@ -175,23 +174,6 @@ impl Resolver<'_> {
         self.findings.push(finding);
     }
 
-    /// Packages come from the suite that the machine's apt serves.
-    fn suites(&mut self, project: &Project, served: &str) {
-        for (name, image) in &project.images {
-            let Base::Packages { suite: Some(suite), .. } = &image.from else { continue };
-            if suite != served {
-                let message = format!(
-                    "[image.{name}] wants the suite `{suite}`, this machine's apt serves `{served}`"
-                );
-                self.findings.push(
-                    Finding::new("unknown-suite", message)
-                        .at(image.from_place.clone())
-                        .help(format!("write `suite = \"{served}\"`, or build on a machine or in a container of `{suite}`")),
-                );
-            }
-        }
-    }
-
     pub(super) fn suite(&self) -> String {
         fs::read_to_string("/etc/os-release")
             .ok()
@@ -254,7 +236,7 @@ impl Resolver<'_> {
         let engine = self.engine;
         let mut first = None;
         for request in requests {
-            match engine.apt.resolve(request, &mut |event| engine.tell(event)) {
+            match engine.archives.resolve(request, &mut |event| engine.tell(event)) {
                 Ok(set) => {
                     let locked = LockedSet { request: request.clone(), set: set.clone() };
                     for moved in self.lock.moves(name, &set) {
@@ -265,8 +247,10 @@ impl Resolver<'_> {
                     return Some(set);
                 }
                 Err(error) => {
-                    let next =
-                        matches!(error, AptError::NoSuchPackage { .. } | AptError::Apt { .. });
+                    let next = matches!(
+                        error,
+                        PackageError::NoSuchPackage { .. } | PackageError::Unsatisfiable { .. }
+                    );
                     first.get_or_insert(error);
                     if !next {
                         break;
@@ -288,7 +272,7 @@ impl Resolver<'_> {
     }
 
     /// A finding that says why packages cannot be had, by platform where it is about one.
-    pub(super) fn refusal(&self, name: &str, error: &AptError) -> Finding {
+    pub(super) fn refusal(&self, name: &str, error: &PackageError) -> Finding {
         let of_platform = |architecture: &str, text: String| {
             let target = all().iter().find(|target| target.debian_architecture == architecture);
             match target {
@@ -297,15 +281,15 @@ impl Resolver<'_> {
             }
         };
         let mut finding = match error {
-            AptError::NoArchitecture { architecture } => {
-                let suite = self.suite();
+            PackageError::NoArchitecture { architecture, suite } => {
+                let suite = suite.clone().unwrap_or_else(|| self.suite());
                 let text = format!("the package archive of {suite} has nothing for {architecture}");
                 Finding::new("no-architecture", of_platform(architecture, text))
             }
-            AptError::Lists { architecture, .. } => {
+            PackageError::Lists { architecture, .. } => {
                 Finding::new(REMOTE_FAILED, of_platform(architecture, error.to_string()))
             }
-            AptError::NoSuchPackage { architecture, .. } if name.starts_with("rust-std ") => {
+            PackageError::NoSuchPackage { architecture, .. } if name.starts_with("rust-std ") => {
                 let suite = self.suite();
                 let text = format!(
                     "the package archive of {suite} has no Rust standard library for {architecture}"
@@ -315,8 +299,10 @@ impl Resolver<'_> {
                      `platforms`",
                 );
             }
-            AptError::Offline { .. } => Finding::new("offline", format!("{name}: {error}")),
+            PackageError::Offline { .. } => Finding::new("offline", format!("{name}: {error}")),
             error if error.is_remote() => Finding::new(REMOTE_FAILED, format!("{name}: {error}")),
+            PackageError::NoSuite { .. } => Finding::new("unknown-suite", error.to_string()),
+            PackageError::Mirror(_) => Finding::new("untrusted-archive", error.to_string()),
             error => Finding::new("no-packages", format!("{name}: {error}")),
         };
         finding.help = error.help();

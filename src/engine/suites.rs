@@ -9,7 +9,7 @@ use crate::config::{Base, Project, library_closure};
 pub type Suites = BTreeSet<Option<String>>;
 
 /// The suites of images that do not stand on packages of the default one, by name.
-/// `default` is its name.
+/// `default` is its name; where the configuration says where that is, it is one of its own.
 pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
     let suite = |name: &String| {
         let mut at = name;
@@ -18,7 +18,9 @@ pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
             match &project.images.get(at)?.from {
                 Base::Image(base) => at = base,
                 Base::Packages { suite, .. } => {
-                    return suite.clone().filter(|suite| suite != default);
+                    let is_own =
+                        |suite: &String| suite != default || project.suites.contains_key(suite);
+                    return suite.clone().filter(is_own);
                 }
                 Base::Scratch => return None,
             }

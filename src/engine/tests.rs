@@ -30,7 +30,14 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
     environment.variables.insert("CARGO_HOME".into(), place(&home.join("cargo")));
     let store = Store::open(&folder.join("cache")).unwrap();
     let engine = Engine {
-        apt: Apt::new(&environment, store.state("apt"), true),
+        archives: Archives::new(
+            &environment,
+            &store,
+            folder,
+            &BTreeMap::new(),
+            true,
+            Arc::default(),
+        ),
         vendor: None,
         cargo: environment.find_program("cargo"),
         environment,

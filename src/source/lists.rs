@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::relation::{Operator, groups};
+use super::release_file::{Release, without_armor};
 use crate::model::Digest;
 
 /// Lines of an update that are news for a person: a source that has nothing for
@@ -56,21 +58,46 @@ pub fn problems(text: &str) -> String {
     }
 }
 
-/// Of a package's stanza: what it depends on in its own version and is no development
-/// package, and the development packages that it depends on.
-pub fn run_time_depends(stanza: &str) -> (Vec<String>, Vec<String>) {
-    let field = |name: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or("")
-    };
-    let own = format!("(= {})", field("Version"));
+/// A package list of apt's.
+#[derive(Clone, Debug)]
+pub struct AptList {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its suite says of itself, if that can be read.
+    pub release: Release,
+}
+
+/// The lists that apt names, one a line: the file, and its name in the suite. The release
+/// file, which apt has checked, is beside it under the start of its name.
+pub fn targets(text: &str) -> Vec<AptList> {
+    let mut lists = Vec::new();
+    for line in text.lines() {
+        let Some((path, key)) = line.split_once('\t') else { continue };
+        let path = PathBuf::from(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let start = name.rfind(&format!("_{}", key.replace('/', "_"))).unwrap_or(0);
+        let beside = ["InRelease", "Release"]
+            .iter()
+            .map(|end| path.with_file_name(format!("{}_{end}", &name[..start])));
+        let release = beside
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .find_map(|text| Release::parse(without_armor(&text)).ok())
+            .unwrap_or_default();
+        lists.push(AptList { path, release });
+    }
+    lists
+}
+
+/// Of a package: what it depends on in its own version and is no development package, and
+/// the development packages that it depends on.
+pub fn run_time_depends(depends: &str, version: &str) -> (Vec<String>, Vec<String>) {
     let (mut libraries, mut others) = (Vec::new(), Vec::new());
-    for depend in field("Depends").split(',') {
-        let first = depend.split('|').next().unwrap_or_default().trim();
-        let name = first.split([' ', ':']).next().unwrap_or_default().to_owned();
-        if name.ends_with("-dev") {
-            others.push(name);
-        } else if first.ends_with(&own) {
-            libraries.push(name);
+    for group in groups(depends) {
+        let Some(first) = group.first() else { continue };
+        if first.name.ends_with("-dev") {
+            others.push(first.name.to_owned());
+        } else if first.version == Some((Operator::Equal, version)) {
+            libraries.push(first.name.to_owned());
         }
     }
     (libraries, others)
@@ -128,9 +155,9 @@ mod tests {
 mod run_time_tests {
     #[test]
     fn libraries_are_found_by_version() {
-        let stanza = "Package: libzmq3-dev\nVersion: 4.3.4-6\nDepends: libzmq5 (= 4.3.4-6), \
-                      libpgm-dev (>= 5), libkrb5-dev | heimdal-dev, libc6-dev\n";
-        let (libraries, others) = super::run_time_depends(stanza);
+        let depends = "libzmq5 (= 4.3.4-6), libpgm-dev (>= 5), libkrb5-dev | heimdal-dev, \
+                       libc6-dev, libx (= 4.3)";
+        let (libraries, others) = super::run_time_depends(depends, "4.3.4-6");
         assert_eq!(libraries, ["libzmq5"]);
         assert_eq!(others, ["libpgm-dev", "libkrb5-dev", "libc6-dev"]);
     }

@@ -9,9 +9,34 @@ use crate::model::Digest;
 use crate::model::package::Package;
 use crate::store::NO_SPACE_HELP;
 
+/// What is wrong with a file of an archive of the configuration.
+#[derive(Debug)]
+pub struct MirrorError {
+    /// The archive: its URL without credentials, or its folder.
+    pub archive: String,
+    /// Path of the file in the archive.
+    pub file: String,
+    /// What is wrong.
+    pub text: String,
+    /// What the user can do.
+    pub help: Option<String>,
+    /// Whether the other side did not answer.
+    pub is_remote: bool,
+}
+
+impl fmt::Display for MirrorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { archive, file, text, .. } = self;
+        if self.is_remote {
+            return f.write_str(text);
+        }
+        write!(f, "cannot use the package archive {archive}: {file}: {text}")
+    }
+}
+
 /// Why packages could not be had.
 #[derive(Debug)]
-pub enum AptError {
+pub enum PackageError {
     /// There is no `apt-get` on `PATH`.
     NoApt,
     /// The network would be needed, and `--offline` was given.
@@ -31,6 +56,8 @@ pub enum AptError {
     NoArchitecture {
         /// Debian architecture.
         architecture: String,
+        /// The suite of the configuration that was asked; otherwise apt's sources.
+        suite: Option<String>,
     },
     /// The archive has no package of that name.
     NoSuchPackage {
@@ -72,11 +99,27 @@ pub enum AptError {
         /// Its words.
         text: String,
     },
-    /// Something that apt printed cannot be understood.
-    Unparsable {
-        /// The line.
-        line: String,
+    /// What is needed cannot be had together.
+    Unsatisfiable {
+        /// Debian architecture.
+        architecture: String,
+        /// What needs what, up to what is missing.
+        text: String,
     },
+    /// There is no suite of that name.
+    NoSuite {
+        /// Name of the suite.
+        name: String,
+        /// Suites that apt's lists are of.
+        served: Vec<String>,
+    },
+    /// The list names a package without size or hash.
+    Unpinnable {
+        /// The package.
+        name: String,
+    },
+    /// An archive of the configuration is not to be believed, or does not answer.
+    Mirror(Box<MirrorError>),
     /// apt could not be started.
     Process(ProcessError),
     /// A file of apt's state could not be written or read.
@@ -88,7 +131,7 @@ pub enum AptError {
     },
 }
 
-impl fmt::Display for AptError {
+impl fmt::Display for PackageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoApt => f.write_str("no `apt-get` on PATH"),
@@ -100,8 +143,11 @@ impl fmt::Display for AptError {
                 "apt could not download the package lists for {architecture}:\n{}",
                 text.trim_end()
             ),
-            Self::NoArchitecture { architecture } => {
+            Self::NoArchitecture { architecture, suite: None } => {
                 write!(f, "no apt source of this machine has packages for {architecture}")
+            }
+            Self::NoArchitecture { architecture, suite: Some(suite) } => {
+                write!(f, "no archive of [suite.{suite}] has packages for {architecture}")
             }
             Self::NoSuchPackage { name, architecture } => {
                 write!(f, "the package archive has no package `{name}` for {architecture}")
@@ -118,26 +164,41 @@ impl fmt::Display for AptError {
             Self::DiskFull { doing, folder } => {
                 write!(f, "cannot {doing}: no space left on device in {}", folder.display())
             }
-            Self::Unparsable { line } => {
-                write!(f, "apt printed a line that is not understood: {line}")
+            Self::Unsatisfiable { architecture, text } => {
+                write!(f, "no choice of packages for {architecture}: {text}")
             }
+            Self::NoSuite { name, served } => {
+                write!(f, "there is no suite `{name}`: the configuration has no [suite.{name}]")?;
+                match served.as_slice() {
+                    [] => f.write_str(" and there is no `apt-get` on PATH"),
+                    served => write!(f, " and apt's sources have {}", served.join(", ")),
+                }
+            }
+            Self::Unpinnable { name } => {
+                write!(f, "the package list has `{name}` without a size or a SHA-256 hash")
+            }
+            Self::Mirror(error) => error.fmt(f),
             Self::Process(error) => error.fmt(f),
             Self::File { path, source } => write!(f, "cannot use {}: {source}", path.display()),
         }
     }
 }
 
-impl AptError {
+impl PackageError {
     /// Whether the other side is to blame, not the request.
     pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote { .. } | Self::Lists { .. })
+        match self {
+            Self::Mirror(error) => error.is_remote,
+            other => matches!(other, Self::Remote { .. } | Self::Lists { .. }),
+        }
     }
 
     /// What the user can do.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             Self::NoApt => {
-                "packages come through apt: run this on Debian or Ubuntu, or in a container of one"
+                "say in [suite.NAME] of images.toml where packages come from: `mirror` and \
+                 `keyring`; or run this on Debian or Ubuntu"
                     .to_owned()
             }
             Self::Offline { .. } => "run once without `--offline`".to_owned(),
@@ -147,15 +208,27 @@ impl AptError {
                  {architecture}, say in apt's sources which architectures it is for \
                  (`Architectures:`), or let APT_CONFIG name a configuration with other sources"
             ),
-            Self::NoArchitecture { architecture } => format!(
+            Self::NoArchitecture { architecture, suite: Some(suite) } => format!(
+                "leave the platform out of `platforms`, or give [suite.{suite}] a mirror that \
+                 has {architecture}"
+            ),
+            Self::NoArchitecture { architecture, suite: None } => format!(
                 "leave the platform out of `platforms`, build on a release that has \
                  {architecture}, or add a source that has it to apt's \
                  (`Architectures: {architecture}`)"
             ),
             Self::NoSuchPackage { name, architecture } => format!(
-                "check the name with `apt-cache policy {name}`, and that apt's sources list \
-                 {architecture}"
+                "check the name, with `apt-cache policy {name}` where apt is, and that the \
+                 sources have {architecture}"
             ),
+            Self::NoSuite { name, .. } => format!(
+                "write where it is:\n    [suite.{name}]\n    mirror = \"https://HOST/debian\"\n    \
+                 keyring = \"keys/archive.asc\""
+            ),
+            Self::Unsatisfiable { .. } => "check that the suite has all it should: updates and \
+                 security come from suites of their own"
+                .to_owned(),
+            Self::Mirror(error) => return error.help.clone(),
             Self::NoSuchVersion { .. } => {
                 "remove images.lock to pin what the archive has now".to_owned()
             }
@@ -173,9 +246,9 @@ impl AptError {
     }
 }
 
-impl std::error::Error for AptError {}
+impl std::error::Error for PackageError {}
 
-impl From<ProcessError> for AptError {
+impl From<ProcessError> for PackageError {
     fn from(error: ProcessError) -> Self {
         Self::Process(error)
     }

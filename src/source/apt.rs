@@ -1,26 +1,26 @@
-//! Debian packages through the machine's own apt, in a state of its own.
+//! Package lists and packages through the machine's own apt, in a state of its own.
 //!
-//! apt resolves, downloads and checks signatures with the mirrors and keys that the
-//! machine is configured with, for any architecture, without root. Each architecture
-//! has a state folder of its own: with several in one, the resolver mixes them. So has
-//! each configuration of sources: an update drops the lists of sources that it does not
-//! know, and builds may run at the same time.
-//! Deliberately absent: unpacking, and what the packages are for.
+//! apt downloads and checks signatures with the mirrors and keys that the machine is
+//! configured with, for any architecture, without root. Each architecture has a state folder
+//! of its own: `download` mixes them otherwise. So has each configuration of sources: an
+//! update drops the lists of sources that it does not know, and builds may run at the same
+//! time. Deliberately absent: choosing packages, and unpacking them.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use super::lists::{digest_of_sources, problems, run_time_depends, source_files, sources_without};
-pub use super::refusal::AptError;
+use super::lists::{AptList, digest_of_sources, problems, source_files, sources_without, targets};
+use super::refusal::PackageError;
+use crate::archive::compression::decoder;
 use crate::machine::disk::available_bytes;
 use crate::machine::environment::Environment;
 use crate::machine::process::{Output, Process};
 use crate::model::event::Event;
-use crate::model::package::{Package, PackageRequest, PackageSet};
+use crate::model::package::Package;
 use crate::model::{Digest, Hasher};
 
 /// Lists younger than this are not asked for again.
@@ -29,15 +29,11 @@ const LISTS_STAY_FRESH: Duration = Duration::from_secs(3600);
 /// What the package lists of one architecture take while they are read.
 const LISTS_BYTES: u64 = 96 << 20;
 
-/// Version that a package has which counts as installed.
-const PROVIDED_VERSION: &str = "9999:9999";
-
 /// The machine's apt.
 #[derive(Debug)]
 pub struct Apt {
     state: PathBuf,
     apt_get: Option<PathBuf>,
-    apt_cache: Option<PathBuf>,
     environment: BTreeMap<String, String>,
     offline: bool,
     apt_config: Option<PathBuf>,
@@ -65,7 +61,6 @@ impl Apt {
         Self {
             state,
             apt_get: environment.find_program("apt-get"),
-            apt_cache: environment.find_program("apt-cache"),
             apt_config: environment.find_program("apt-config"),
             sources: OnceLock::new(),
             environment: variables,
@@ -74,75 +69,69 @@ impl Apt {
         }
     }
 
-    /// Resolves a request to pinned packages. `tell` hears of package lists that are
-    /// downloaded, and of sources that have none.
-    pub fn resolve(
-        &self,
-        request: &PackageRequest,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<PackageSet, AptError> {
-        let architecture = &request.architecture;
-        if self.offline {
-            let what =
-                format!("choosing packages for {architecture} that images.lock does not pin");
-            return Err(AptError::Offline { what });
-        }
-        let _alone = self.lock(architecture)?;
-        self.update(architecture, tell)?;
-        let status = self.folder(architecture)?.join("provided");
-        let stanzas: String =
-            request.provided.iter().map(|name| provided_stanza(name, architecture)).collect();
-        write(&status, &stanzas)?;
-        let mut process = self.apt(architecture)?;
-        process = process.arg("-o").arg(format!("Dir::State::status={}", status.display()));
-        process = process.args(["-o", "Acquire::ForceHash=SHA256", "-qq", "--print-uris"]);
-        process = process.arg(if request.closure { "install" } else { "download" });
-        let output = process.args(&request.packages).output()?;
-        if !output.success() {
-            return Err(failure(&output, request, "choose packages"));
-        }
-        let mut packages = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(parse_uri_line)
-            .collect::<Result<Vec<_>, _>>()?;
-        packages.sort();
-        packages.dedup();
-        Ok(PackageSet { packages })
+    /// Whether the machine has an apt.
+    pub fn is_there(&self) -> bool {
+        self.apt_get.is_some()
     }
 
-    /// Names of the packages that hold the shared libraries of a development package: those
-    /// that it depends on in its own version (Debian policy 8.4). One that only stands for
-    /// another development package has that one's.
-    pub fn run_time_packages(
+    /// The lists of an architecture, fresh, in the order of apt's sources. `tell` hears of
+    /// lists that are downloaded, and of sources that have none.
+    pub fn lists(
         &self,
         architecture: &str,
-        package: &str,
         tell: &mut dyn FnMut(Event),
-    ) -> Result<Vec<String>, AptError> {
-        if self.offline {
-            let what = format!("asking what {package} needs at run time");
-            return Err(AptError::Offline { what });
-        }
+    ) -> Result<Vec<AptList>, PackageError> {
         let _alone = self.lock(architecture)?;
         self.update(architecture, tell)?;
-        let mut wanted = vec![package.to_owned()];
-        let mut seen = Vec::new();
-        let mut names = Vec::new();
-        while let Some(name) = wanted.pop() {
-            let process = self.program(self.apt_cache.as_ref(), architecture)?;
-            let output = process.args(["--no-all-versions", "show"]).arg(&name).output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let (libraries, others) = run_time_depends(&text);
-            seen.push(name);
-            if libraries.is_empty() {
-                wanted.extend(others.into_iter().filter(|other| !seen.contains(other)));
-            }
-            names.extend(libraries);
+        let output = self.targets(architecture)?;
+        Ok(targets(&output))
+    }
+
+    /// Hands a list of an architecture to `read`, unpacked.
+    pub fn read_list(
+        &self,
+        architecture: &str,
+        list: &Path,
+        read: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
+    ) -> Result<(), PackageError> {
+        let failed = |source| PackageError::File { path: list.to_owned(), source };
+        let _alone = self.lock(architecture)?;
+        let extension = match list.extension().and_then(|extension| extension.to_str()) {
+            Some("xz") => ".xz",
+            Some("gz") => ".gz",
+            Some("bz2") => ".bz2",
+            Some("zst") => ".zst",
+            // Only apt has a decoder for what machines may be told to keep lists in.
+            Some("lz4" | "lzma") => return self.cat(architecture, list, read),
+            _ => "",
+        };
+        let file = fs::File::open(list).map_err(failed)?;
+        let reader = decoder(extension, BufReader::new(file)).map_err(failed)?;
+        read(&mut BufReader::with_capacity(1 << 18, reader)).map_err(failed)
+    }
+
+    /// A list as apt's own helper unpacks it.
+    fn cat(
+        &self,
+        architecture: &str,
+        list: &Path,
+        read: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
+    ) -> Result<(), PackageError> {
+        let helper = self
+            .apt_get
+            .as_ref()
+            .and_then(|program| Some(program.parent()?.parent()?.join("lib/apt/apt-helper")));
+        let output = self
+            .program(helper.as_ref(), architecture)?
+            .arg("cat-file")
+            .arg(list.to_string_lossy().into_owned())
+            .output()?;
+        if !output.success() {
+            let doing = format!("unpack {}", list.display());
+            return Err(PackageError::Apt { doing, text: problems(&output.text()) });
         }
-        names.sort();
-        names.dedup();
-        Ok(names)
+        read(&mut output.stdout.as_slice())
+            .map_err(|source| PackageError::File { path: list.to_owned(), source })
     }
 
     /// Downloads pinned packages into `destination`, checks them, and returns their files
@@ -152,13 +141,13 @@ impl Apt {
         architecture: &str,
         packages: &[Package],
         destination: &Path,
-    ) -> Result<Vec<PathBuf>, AptError> {
+    ) -> Result<Vec<PathBuf>, PackageError> {
         if packages.is_empty() {
             return Ok(Vec::new());
         }
         if self.offline {
             let what = format!("downloading {} packages", packages.len());
-            return Err(AptError::Offline { what });
+            return Err(PackageError::Offline { what });
         }
         let _alone = self.lock(architecture)?;
         self.update(architecture, &mut drop)?;
@@ -181,7 +170,7 @@ impl Apt {
                 })
             });
             return Err(match missing {
-                Some(package) => AptError::NoSuchVersion { package: Box::new(package.clone()) },
+                Some(package) => PackageError::NoSuchVersion { package: Box::new(package.clone()) },
                 None => remote("download packages".into(), &output, destination),
             });
         }
@@ -194,18 +183,18 @@ impl Apt {
                 let mut hasher = Hasher::new();
                 let copied =
                     fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
-                copied.map_err(|source| AptError::File { path: path.clone(), source })?;
+                copied.map_err(|source| PackageError::File { path: path.clone(), source })?;
                 match hasher.finish() {
                     (digest, _) if digest == package.sha256 => Ok(path),
                     (found, _) => {
-                        Err(AptError::WrongHash { package: Box::new(package.clone()), found })
+                        Err(PackageError::WrongHash { package: Box::new(package.clone()), found })
                     }
                 }
             })
             .collect()
     }
 
-    fn folder(&self, architecture: &str) -> Result<PathBuf, AptError> {
+    fn folder(&self, architecture: &str) -> Result<PathBuf, PackageError> {
         let sources = match self.sources.get() {
             Some(sources) => sources,
             None => {
@@ -216,8 +205,8 @@ impl Apt {
         Ok(self.state.join(format!("{architecture}-{sources}")))
     }
 
-    fn digest_of_sources(&self) -> Result<Digest, AptError> {
-        let program = self.apt_config.as_ref().ok_or(AptError::NoApt)?;
+    fn digest_of_sources(&self) -> Result<Digest, PackageError> {
+        let program = self.apt_config.as_ref().ok_or(PackageError::NoApt)?;
         let mut process = Process::new(program).args([
             "shell",
             "LIST",
@@ -229,29 +218,33 @@ impl Apt {
         let output = process.output()?;
         if !output.success() {
             let doing = "say where its sources are".to_owned();
-            return Err(AptError::Apt { doing, text: output.text() });
+            return Err(PackageError::Apt { doing, text: output.text() });
         }
         Ok(digest_of_sources(&source_files(&String::from_utf8_lossy(&output.stdout))))
     }
 
     /// Waits until no other process uses the state of this architecture: apt's own locks
     /// are off, because they would want root. The lock dies with its process.
-    fn lock(&self, architecture: &str) -> Result<fs::File, AptError> {
+    fn lock(&self, architecture: &str) -> Result<fs::File, PackageError> {
         let folder = self.folder(architecture)?;
         let path = folder.join("lock");
         fs::create_dir_all(&folder)
             .and_then(|()| fs::File::create(&path))
             .and_then(|file| file.lock().map(|()| file))
-            .map_err(|source| AptError::File { path, source })
+            .map_err(|source| PackageError::File { path, source })
     }
 
     /// An `apt-get` that knows one architecture and none of the machine's own state.
-    fn apt(&self, architecture: &str) -> Result<Process, AptError> {
+    fn apt(&self, architecture: &str) -> Result<Process, PackageError> {
         self.program(self.apt_get.as_ref(), architecture)
     }
 
-    fn program(&self, program: Option<&PathBuf>, architecture: &str) -> Result<Process, AptError> {
-        let program = program.ok_or(AptError::NoApt)?;
+    fn program(
+        &self,
+        program: Option<&PathBuf>,
+        architecture: &str,
+    ) -> Result<Process, PackageError> {
+        let program = program.ok_or(PackageError::NoApt)?;
         let folder = self.folder(architecture)?;
         let options = [
             format!("Dir::State={}", folder.join("state").display()),
@@ -264,6 +257,8 @@ impl Apt {
             "APT::Install-Suggests=0".into(),
             "APT::Get::Show-User-Simulation-Note=0".into(),
             "APT::Sandbox::User=".into(),
+            // Lists that are read often are read faster as they are.
+            "Acquire::GzipIndexes=false".into(),
             "Acquire::Languages=none".into(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
             "Debug::NoLocking=1".into(),
@@ -275,7 +270,7 @@ impl Apt {
 
     /// Sees to it that the package lists of an architecture are there and fresh. What came
     /// of it is remembered: apt is not asked again for what it refused.
-    fn update(&self, architecture: &str, tell: &mut dyn FnMut(Event)) -> Result<(), AptError> {
+    fn update(&self, architecture: &str, tell: &mut dyn FnMut(Event)) -> Result<(), PackageError> {
         let mut updated = self.updated.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let lists = match updated.get(architecture) {
             Some(lists) => lists.clone(),
@@ -288,8 +283,8 @@ impl Apt {
         let architecture = architecture.to_owned();
         match lists {
             Lists::Ready => Ok(()),
-            Lists::None => Err(AptError::NoArchitecture { architecture }),
-            Lists::Refused(text) => Err(AptError::Lists { architecture, text }),
+            Lists::None => Err(PackageError::NoArchitecture { architecture, suite: None }),
+            Lists::Refused(text) => Err(PackageError::Lists { architecture, text }),
         }
     }
 
@@ -297,11 +292,11 @@ impl Apt {
         &self,
         architecture: &str,
         tell: &mut dyn FnMut(Event),
-    ) -> Result<Lists, AptError> {
+    ) -> Result<Lists, PackageError> {
         let folder = self.folder(architecture)?;
         for name in ["state/lists/partial", "cache/archives/partial", "log"] {
             let path = folder.join(name);
-            fs::create_dir_all(&path).map_err(|source| AptError::File { path, source })?;
+            fs::create_dir_all(&path).map_err(|source| PackageError::File { path, source })?;
         }
         write(&folder.join("status"), "")?;
         let stamp = folder.join("updated");
@@ -323,7 +318,7 @@ impl Apt {
                 .output()?;
             if !output.success() {
                 return match remote(doing, &output, &folder) {
-                    AptError::Remote { text, .. } => Ok(Lists::Refused(text)),
+                    PackageError::Remote { text, .. } => Ok(Lists::Refused(text)),
                     error => Err(error),
                 };
             }
@@ -336,88 +331,32 @@ impl Apt {
             }
             write(&stamp, "")?;
         }
-        // Only targets whose file is there are listed.
+        let none = self.targets(architecture)?.trim().is_empty();
+        Ok(if none { Lists::None } else { Lists::Ready })
+    }
+
+    /// What apt says of its lists; only those whose file is there are listed.
+    fn targets(&self, architecture: &str) -> Result<String, PackageError> {
         let output = self
             .apt(architecture)?
-            .args(["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"])
+            .args(["indextargets", "--format", "$(FILENAME)\t$(METAKEY)"])
+            .arg("Created-By: Packages")
             .arg(format!("Architecture: {architecture}"))
             .output()?;
         if !output.success() {
             let doing = format!("say which lists it has for {architecture}");
-            return Err(AptError::Apt { doing, text: problems(&output.text()) });
+            return Err(PackageError::Apt { doing, text: problems(&output.text()) });
         }
-        let none = String::from_utf8_lossy(&output.stdout).trim().is_empty();
-        Ok(if none { Lists::None } else { Lists::Ready })
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
-}
-
-/// The code name of a distribution's suite, from the text of its `os-release`.
-pub fn suite_from_os_release(text: &str) -> Option<String> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .map(|name| name.trim_matches('"').to_owned())
-        .filter(|name| !name.is_empty())
 }
 
 fn qualifier<'a>(package: &'a Package, architecture: &'a str) -> &'a str {
     if package.architecture == "all" { architecture } else { &package.architecture }
 }
 
-/// A status stanza (Debian policy 5.3) that says the package is installed.
-fn provided_stanza(name: &str, architecture: &str) -> String {
-    let provides = match name {
-        "debconf" => "Provides: debconf-2.0\n",
-        "gcc" | "clang" => "Provides: c-compiler\n",
-        "libc6-dev" => "Provides: libc-dev\n",
-        _ => "",
-    };
-    format!(
-        "Package: {name}\nStatus: install ok installed\nMaintainer: none\n\
-         Architecture: {architecture}\nMulti-Arch: foreign\nVersion: {PROVIDED_VERSION}\n\
-         {provides}Description: provided otherwise\n\n"
-    )
-}
-
-/// One line of `--print-uris`: `'URI' name_version_architecture.deb size SHA256:hash`.
-fn parse_uri_line(line: &str) -> Result<Package, AptError> {
-    let parse = || {
-        let mut words = line.split_whitespace();
-        let (_uri, file, size, hash) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        let mut parts = file.strip_suffix(".deb")?.splitn(3, '_');
-        let (name, version, architecture) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Package {
-            name: name.to_owned(),
-            version: version.replace("%3a", ":"),
-            architecture: architecture.to_owned(),
-            sha256: Digest::from_hex(hash.strip_prefix("SHA256:")?).ok()?,
-            size_bytes: size.parse().ok()?,
-        })
-    };
-    parse().ok_or_else(|| AptError::Unparsable { line: line.to_owned() })
-}
-
-fn failure(output: &Output, request: &PackageRequest, doing: &str) -> AptError {
-    let text = output.text();
-    let missing = text.lines().find_map(|line| {
-        let name =
-            line.trim_start().strip_prefix("E: Unable to locate package ").or_else(|| {
-                line.strip_prefix("E: Package '")
-                    .and_then(|rest| rest.split_once("' has no installation candidate"))
-                    .map(|(name, _)| name)
-            })?;
-        Some(name.split(':').next().unwrap_or(name).trim().to_owned())
-    });
-    match missing {
-        Some(name) => AptError::NoSuchPackage { name, architecture: request.architecture.clone() },
-        None => AptError::Apt {
-            doing: format!("{doing} for {} ({})", request.architecture, request.packages.join(" ")),
-            text: problems(&output.text()),
-        },
-    }
-}
-
 /// On a full disk apt may wait for ever, so room is made sure of before.
-fn check_room(folder: &Path, size_bytes: u64, doing: &str) -> Result<(), AptError> {
+pub(super) fn check_room(folder: &Path, size_bytes: u64, doing: &str) -> Result<(), PackageError> {
     match available_bytes(folder) {
         Ok(room) if room < size_bytes => {
             let doing = format!(
@@ -425,47 +364,21 @@ fn check_room(folder: &Path, size_bytes: u64, doing: &str) -> Result<(), AptErro
                 size_bytes.div_ceil(1 << 20),
                 room >> 20
             );
-            Err(AptError::DiskFull { doing, folder: folder.to_owned() })
+            Err(PackageError::DiskFull { doing, folder: folder.to_owned() })
         }
         _ => Ok(()),
     }
 }
 
 /// A download that failed: by the archive's fault unless the disk is full.
-fn remote(doing: String, output: &Output, folder: &Path) -> AptError {
+fn remote(doing: String, output: &Output, folder: &Path) -> PackageError {
     let text = problems(&output.text());
     if text.contains("No space left on device") || text.contains("enough free space") {
-        return AptError::DiskFull { doing, folder: folder.to_owned() };
+        return PackageError::DiskFull { doing, folder: folder.to_owned() };
     }
-    AptError::Remote { doing, text }
+    PackageError::Remote { doing, text }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), AptError> {
-    fs::write(path, text).map_err(|source| AptError::File { path: path.to_owned(), source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uri_lines_are_read_strictly() {
-        let hash = "d7dd1d1411fedf27f5e27650a6eff20ef294077b568f4c8c5e51466dc7c08ce4";
-        let line =
-            format!("'x://y/zlib1g.deb' zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 SHA256:{hash}");
-        let package = parse_uri_line(&line).unwrap();
-        assert_eq!(package.to_string(), "zlib1g:amd64 1:1.2.13.dfsg-1");
-        assert_eq!(package.size_bytes, 86684);
-        for bad in ["", "x", "'u' a_1_b.deb 12 MD5Sum:00", "'u' a_1.deb 12 SHA256:00"] {
-            assert!(parse_uri_line(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn suites_come_from_os_release() {
-        let check = suite_from_os_release;
-        assert_eq!(check("NAME=x\nVERSION_CODENAME=bookworm\n").as_deref(), Some("bookworm"));
-        assert_eq!(check("VERSION_CODENAME=\"noble\"").as_deref(), Some("noble"));
-        assert_eq!(check("NAME=x"), None);
-    }
+fn write(path: &Path, text: &str) -> Result<(), PackageError> {
+    fs::write(path, text).map_err(|source| PackageError::File { path: path.to_owned(), source })
 }
