@@ -18,6 +18,7 @@ mod layout;
 mod libraries;
 mod libraries_env;
 mod library_errors;
+mod library_sources;
 mod library_torture;
 mod lock;
 mod monorepo;
