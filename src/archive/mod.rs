@@ -4,7 +4,7 @@
 
 pub mod compression;
 pub mod deb;
-mod path;
+pub mod path;
 pub mod source;
 pub mod zip;
 

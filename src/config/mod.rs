@@ -4,6 +4,7 @@
 //! checks names against one another. Pure but for [`discovery`], which runs cargo.
 
 pub mod discovery;
+mod file_entry;
 mod file_keys;
 mod image_keys;
 mod library;
@@ -21,6 +22,8 @@ use serde::Serialize;
 use crate::model::source::Origin;
 use crate::model::{Finding, Place, Platform};
 
+pub use file_entry::{FileContent, FileEntry, FileSource};
+pub use file_keys::check_link;
 pub use library::{Kind, Library, LibraryRecipe, LibraryTarget, Link, PrebuiltFile, Strip};
 pub use raw::suggest;
 pub use references::{image_order, library_closure};
@@ -180,7 +183,7 @@ pub struct Image {
     pub binaries: Vec<String>,
     /// Where those are named.
     pub binaries_place: Place,
-    /// Files of the project.
+    /// Files of the project, links and folders.
     pub files: Vec<FileEntry>,
     /// `Entrypoint`.
     pub entrypoint: Vec<String>,
@@ -204,19 +207,6 @@ pub struct Image {
     pub publish: bool,
     /// Value of the title annotation, if not the name.
     pub title: Option<String>,
-    /// Where it is declared.
-    pub place: Place,
-}
-
-/// A file of the project that goes into an image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileEntry {
-    /// Path in the project.
-    pub from: String,
-    /// Absolute path in the image.
-    pub to: String,
-    /// Permission bits; otherwise 755 or 644 by the file's execute bit.
-    pub mode: Option<u32>,
     /// Where it is declared.
     pub place: Place,
 }

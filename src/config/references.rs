@@ -1,7 +1,7 @@
 //! Names that must exist, and images that must not stand on themselves.
 
 use super::raw::suggest;
-use super::{Base, LibraryRecipe, Project};
+use super::{Base, FileContent, LibraryRecipe, Project};
 use crate::model::platform::{PLATFORMS, TRIPLES};
 use crate::model::{Finding, Place};
 
@@ -63,6 +63,15 @@ pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
                 known,
                 &image.binaries_place,
             ));
+        }
+        for entry in &image.files {
+            let FileContent::Copy(source) = &entry.content else { continue };
+            for platform in source.missing(&project.platforms) {
+                let message = format!("`files` of [image.{name}] has no `from` for {platform}");
+                let finding = Finding::new("missing-platform", message)
+                    .help("add its files, or take the platform out of `platforms`");
+                findings.push(finding.at(entry.place.clone()));
+            }
         }
         if let Base::Image(base) = &image.from
             && !project.images.contains_key(base)

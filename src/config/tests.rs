@@ -181,3 +181,57 @@ from = "scratch"
 "#;
     insta::assert_snapshot!(check(text));
 }
+
+#[test]
+fn entries_of_files() {
+    let text = r#"
+[project]
+platforms = ["linux/amd64", "linux/arm/v7"]
+[image.a]
+from = "scratch"
+files = [
+  { from = "./static//**", to = "/srv", exclude = "*.map", folder-mode = "0750" },
+  { from = { "linux/amd64" = "a", "armv7-unknown-linux-gnueabihf" = "b" }, to = "/x" },
+  { from = "bin/{arch}{variant}", to = "/y/", owner = 65532, capabilities = ["cap_net_raw+p"] },
+  { link = "../y", to = "/z/{version}" },
+  { folder = "/var/lib/x", mode = "1777", owner = "1:2" },
+]
+"#;
+    let project = parse(FILE_NAME, text).unwrap();
+    let files = &project.images["a"].files;
+    assert_eq!(files[0].content, FileContent::Copy(FileSource::One("static/**".into())));
+    assert_eq!(files[2].owner, Some((65532, 65532)));
+    assert_eq!(files[4].owner, Some((1, 2)));
+    let of_platform: Vec<bool> = files.iter().map(FileEntry::is_of_platform).collect();
+    assert_eq!(of_platform, [false, true, true, false, false]);
+}
+
+#[test]
+fn wrong_entries_of_files() {
+    let text = r#"
+[project]
+platforms = ["linux/amd64", "linux/arm64"]
+[image.a]
+from = "scratch"
+files = [
+  { from = "a", link = "b", to = "/x" },
+  { to = "/x" },
+  { from = "a" },
+  { from = "/a", to = "/x/../y" },
+  { from = { "linux/amd46" = "a", "linux/amd64" = "b" }, to = "/x" },
+  { from = "a{arhc}", to = "/{x,y}/{Version}" },
+  { from = "a", to = "/x", mode = "0999", folder-mode = "rwx" },
+  { from = "a", to = "/x", owner = "app:app" },
+  { from = "a", to = "/x", owner = 4294967295 },
+  { from = "a", to = "/x", capabilities = ["NET_BIND_SERVICE"] },
+  { from = "a", to = "/x", capabilities = ["cap_chown-ep"] },
+  { from = "a", to = "/x", capabilities = ["cap_chown+ep", "cap_kill+p"] },
+  { link = "../../etc", to = "/x/y", mode = "0777", exclude = ["*"] },
+  { link = "", to = "/x" },
+  { folder = "/", to = "/x", capabilities = [] },
+  { folder = "data" },
+  { from = "a", to = "/x", folder_mode = "0700", allow-secrets = ["../b"] },
+]
+"#;
+    insta::assert_snapshot!(check(text));
+}

@@ -11,6 +11,8 @@ mod fetch;
 mod fetch_crate;
 mod fetch_git;
 mod fetch_source;
+mod files;
+mod files_found;
 mod floor;
 mod library;
 mod library_lock;
@@ -24,11 +26,13 @@ mod programs;
 pub mod report;
 pub mod resolve;
 mod schedule;
+mod secrets;
 pub mod snapshot;
 mod sources;
 mod suites;
 mod toolchains;
 pub mod vendor;
+mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::execute::text;
-use super::{Engine, library};
+use super::{Engine, files, library};
 use crate::archive::compression::Compression;
 use crate::gate;
 use crate::image::filesystem::Filesystem;
@@ -15,7 +15,7 @@ use crate::image::root;
 use crate::image::summary::{LayerSummary, summarise};
 use crate::model::Platform;
 use crate::model::action::{LayerAction, LayerContent, ManifestAction};
-use crate::store::{Record, copy_file};
+use crate::store::Record;
 use crate::toolchain::description::by_platform;
 
 /// Names of the files in the output of a layer unit.
@@ -79,26 +79,7 @@ pub fn layer(
             }
             files
         }
-        LayerContent::Files { files: entries } => {
-            let mut files = Filesystem::default();
-            // Copies, so that what is packed is what was checked.
-            let copies = out.with_extension("files");
-            fs::create_dir(&copies).map_err(text)?;
-            for (index, entry) in entries.iter().enumerate() {
-                let path = engine.project.join(&entry.from);
-                let copy = copies.join(index.to_string());
-                let digest = copy_file(&path, &copy)
-                    .map_err(|error| format!("cannot copy {}: {error}", path.display()))?;
-                if digest != entry.digest {
-                    return Err(format!(
-                        "{} changed while the build ran; run it again",
-                        entry.from
-                    ));
-                }
-                files.add_file(entry.to.trim_start_matches('/'), copy, entry.mode);
-            }
-            files
-        }
+        LayerContent::Files { members } => files::collect(engine, members, out)?,
     };
     files.add_parents();
     let compression: Compression = action.compression.parse()?;

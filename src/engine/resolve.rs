@@ -63,7 +63,6 @@ impl Resolver<'_> {
             }
         }
         self.prebuilt_files(project);
-        let files = self.files(project);
         let version = self.version("version", &project.version, "describe");
         let revision = project
             .revision
@@ -72,6 +71,7 @@ impl Resolver<'_> {
         let tags = version.iter().flat_map(|version| {
             project.tags.iter().map(move |tag| tag.replace("{version}", version))
         });
+        let files = self.files(project, &targets, version.as_deref());
         for tag in tags {
             if !is_tag(&tag) {
                 let text =

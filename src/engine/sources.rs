@@ -1,4 +1,4 @@
-//! Sources of binaries and images: which files there are, what they depend on, what of
+//! Sources of binaries: which files there are, what they depend on, what of
 //! them is missing.
 
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use std::path::Path;
 use super::natives::has_dependencies;
 use super::patterns::Patterns;
 use super::resolve::Resolver;
-use crate::config::{Binary, Project, Recipe, Version, discovery, image_order};
+use super::walk;
+use crate::config::{Binary, Recipe, Version, discovery};
 use crate::machine::process::Process;
-use crate::model::action::ProjectFile;
 use crate::model::{Digest, Finding};
 use crate::plan::facts::{BinarySources, Listing, SourceFile};
 use crate::toolchain::go;
@@ -349,18 +349,10 @@ impl Resolver<'_> {
         let mut listing =
             Listing { root: root.clone(), folder: folder.to_owned(), files: BTreeMap::new() };
         let output = self.folder.join("target");
-        let kept = self.engine.vendor.clone();
-        let walk = ignore::WalkBuilder::new(&root)
-            .hidden(false)
-            .require_git(false)
-            .filter_entry(move |entry| {
-                let path = entry.path();
-                entry.file_name() != ".git" && path != output && kept.as_deref() != Some(path)
-            })
-            .build();
-        for entry in walk {
-            let result = entry.map_err(|error| error.to_string()).and_then(|entry| {
-                let path = entry.path();
+        let unseen = [Some(output), self.engine.vendor.clone()].into_iter().flatten().collect();
+        for path in walk::sources(&root, unseen) {
+            let result = path.and_then(|path| {
+                let path = path.as_path();
                 if !path.is_file() {
                     return Ok(());
                 }
@@ -382,39 +374,9 @@ impl Resolver<'_> {
         listings.insert(folder.to_owned(), listing.clone());
         Some(listing)
     }
-
-    pub(super) fn files(&mut self, project: &Project) -> BTreeMap<String, Vec<ProjectFile>> {
-        let mut all = BTreeMap::new();
-        for name in image_order(project) {
-            let mut files = Vec::new();
-            for entry in &project.images[&name].files {
-                let path = self.folder.join(&entry.from);
-                match self.index.digest(&path) {
-                    Ok(digest) => {
-                        let mode =
-                            entry.mode.unwrap_or(if is_executable(&path) { 0o755 } else { 0o644 });
-                        files.push(ProjectFile {
-                            from: entry.from.clone(),
-                            to: entry.to.clone(),
-                            mode,
-                            digest,
-                        });
-                    }
-                    Err(error) => {
-                        let message =
-                            format!("image {name}: cannot read `{}`: {error}", entry.from);
-                        self.findings
-                            .push(Finding::new("missing-file", message).at(entry.place.clone()));
-                    }
-                }
-            }
-            all.insert(name, files);
-        }
-        all
-    }
 }
 
-fn is_executable(path: &Path) -> bool {
+pub(super) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o100 != 0)
 }

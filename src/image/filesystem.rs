@@ -101,7 +101,8 @@ impl Filesystem {
         self.nodes.insert(path.to_owned(), Node::new(Kind::Folder, mode));
     }
 
-    /// Adds the parents that members lack, as folders with mode 755.
+    /// Adds the parents that members lack, as folders with the mode that every system gives
+    /// them: 755 but for a few.
     pub fn add_parents(&mut self) {
         let parents: Vec<String> = self
             .nodes
@@ -109,7 +110,12 @@ impl Filesystem {
             .flat_map(|path| path.match_indices('/').map(|(at, _)| path[..at].to_owned()))
             .collect();
         for parent in parents {
-            self.nodes.entry(parent).or_insert(Node::new(Kind::Folder, 0o755));
+            let mode = match parent.as_str() {
+                "tmp" | "var/tmp" => 0o1777,
+                "root" => 0o700,
+                _ => 0o755,
+            };
+            self.nodes.entry(parent).or_insert(Node::new(Kind::Folder, mode));
         }
     }
 

@@ -50,6 +50,9 @@ impl<W: Write> Write for Tee<W> {
     }
 }
 
+/// Longest path that a header has room for, and the slash of a folder.
+const NAME_BYTES_AT_MOST: usize = 99;
+
 /// Packs `files` into `out`. Every member is dated `epoch_secs`; the bytes depend on nothing
 /// else. Extended attributes are records of pax (`SCHILY.xattr.NAME`).
 pub fn pack(
@@ -71,12 +74,18 @@ pub fn pack(
         header.set_gid(node.owner.1);
         header.set_mtime(epoch_secs);
         header.set_size(0);
+        let mut path = path.as_str();
         if !node.attributes.is_empty() {
-            let records: Vec<(String, &[u8])> = node
+            let mut records: Vec<(String, &[u8])> = node
                 .attributes
                 .iter()
                 .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
                 .collect();
+            // A record as well, rather than a header of GNU's between these and their member.
+            if path.len() > NAME_BYTES_AT_MOST {
+                records.insert(0, ("path".to_owned(), path.as_bytes()));
+                path = &path[..path.floor_char_boundary(NAME_BYTES_AT_MOST)];
+            }
             let records = records.iter().map(|(name, value)| (name.as_str(), *value));
             tar.append_pax_extensions(records)?;
         }
@@ -147,5 +156,41 @@ mod tests {
             })
             .collect();
         assert_eq!(&names[..3], ["bin", "usr/", "usr/bin/"]);
+    }
+
+    #[test]
+    fn attributes_and_long_paths_are_records() {
+        let long = format!("{}/ü{}", "folder".repeat(15), "name".repeat(20));
+        let mut files = Filesystem::default();
+        for path in ["short", &long] {
+            files.add_bytes(path, "x", 0o755);
+            let node = files.nodes.get_mut(path).unwrap();
+            node.attributes.insert("security.capability".into(), vec![1, 0, 0, 2]);
+            node.owner = (65532, 3_000_000);
+        }
+        let mut out = Vec::new();
+        pack(&files, "x", Compression::Gzip, 1, 0, &mut out).unwrap();
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(out.as_slice()));
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            assert_eq!(
+                (entry.header().uid().unwrap(), entry.header().gid().unwrap()),
+                (65532, 3_000_000)
+            );
+            let path = entry.path().unwrap().to_string_lossy().into_owned();
+            let records = entry.pax_extensions().unwrap().unwrap();
+            let records: Vec<_> = records
+                .map(|record| record.unwrap())
+                .map(|record| (record.key().unwrap().to_owned(), record.value_bytes().to_vec()))
+                .collect();
+            let (name, value) = records.last().unwrap();
+            assert_eq!(
+                (name.as_str(), value.as_slice()),
+                ("SCHILY.xattr.security.capability", &[1, 0, 0, 2][..])
+            );
+            found.push((path, records.len()));
+        }
+        assert_eq!(found, [(long, 2), ("short".to_owned(), 1)]);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::Capabilities;
 use super::package::Package;
 use super::{Digest, Origin, Platform};
 
@@ -242,19 +243,55 @@ pub enum LayerContent {
         /// Folder in the tree, and in the image.
         folder: String,
     },
-    /// Files of the project.
+    /// Files of the project, links and folders.
     Files {
-        /// The files.
-        files: Vec<ProjectFile>,
+        /// The members, parents before what is in them.
+        members: Vec<LayerMember>,
     },
 }
 
-/// A file of the project that goes into an image.
+/// A member of a layer that the configuration asks for by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerMember {
+    /// Absolute path in the image.
+    pub to: String,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Numbers of its user and group.
+    pub owner: (u64, u64),
+    /// Capabilities of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+}
+
+/// What such a member is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum MemberKind {
+    /// A file of the project.
+    File {
+        /// Path in the project.
+        from: String,
+        /// Digest of its bytes.
+        digest: Digest,
+    },
+    /// A symbolic link.
+    Link {
+        /// Its text.
+        target: String,
+    },
+    /// A folder.
+    Folder,
+}
+
+/// A file of the project that becomes part of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectFile {
     /// Path in the project.
     pub from: String,
-    /// Absolute path in the image.
+    /// Path in the output.
     pub to: String,
     /// Permission bits.
     pub mode: u32,

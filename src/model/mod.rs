@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod attempt;
+pub mod capability;
 pub mod configuration;
 pub mod digest;
 pub mod event;
@@ -12,6 +13,7 @@ pub mod finding;
 pub mod package;
 pub mod platform;
 pub mod source;
+pub mod template;
 pub mod tree;
 
 pub use configuration::Configuration;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Project, Target};
-use crate::model::action::{ProjectFile, SourceReference};
+use crate::model::action::{LayerMember, SourceReference};
 use crate::model::package::PackageSet;
 use crate::model::source::Origin;
 use crate::model::{Digest, Platform};
@@ -175,6 +175,15 @@ pub struct SysrootKey {
     pub packages: Vec<String>,
 }
 
+/// Files of the project, links and folders of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFiles {
+    /// What all platforms have.
+    pub common: Vec<LayerMember>,
+    /// What a platform has beside that, where there is something.
+    pub own: BTreeMap<Platform, Vec<LayerMember>>,
+}
+
 /// What is done for a target before anything is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreBuild {
@@ -230,7 +239,7 @@ pub struct Facts {
     /// Listings by name.
     pub listings: BTreeMap<String, Listing>,
     /// Files of images by image name.
-    pub files: BTreeMap<String, Vec<ProjectFile>>,
+    pub files: BTreeMap<String, ImageFiles>,
 }
 
 /// Overrides of a target that has none.

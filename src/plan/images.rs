@@ -169,9 +169,14 @@ impl<'a> Planner<'a> {
             }
         }
         let files = &self.facts.files[name];
-        if !files.is_empty() {
-            let content = LayerContent::Files { files: files.clone() };
-            layers.push(self.layer(format!("layer {name} files"), "files", content, vec![]));
+        let common = (&files.common, String::new());
+        let own = files.own.get(platform).map(|own| (own, format!(" {platform}")));
+        for (members, which) in std::iter::once(common).chain(own) {
+            if !members.is_empty() {
+                let content = LayerContent::Files { members: members.clone() };
+                let (name, title) = (format!("layer {name} files{which}"), format!("files{which}"));
+                layers.push(self.layer(name, &title, content, vec![]));
+            }
         }
         for binary in &image.binaries {
             let unit = self.binary(binary, &setting);

@@ -11,6 +11,7 @@
 mod agency;
 mod emulation;
 mod errors;
+mod files;
 mod first;
 mod fixture;
 mod foreign_files;
