@@ -63,6 +63,8 @@ pub struct Project {
     pub images: BTreeMap<String, Image>,
     /// Overrides of toolchains by triple.
     pub targets: BTreeMap<String, Target>,
+    /// Suite of everything that names none, if not what the machine's apt serves.
+    pub suite: Option<String>,
     /// Suites of packages by name.
     pub suites: BTreeMap<String, suite_keys::Suite>,
 }

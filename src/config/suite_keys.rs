@@ -1,12 +1,16 @@
 //! What the keys of `[suite.*]` mean: package archives that are not the machine's own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::raw::{Keys, Reader};
+use super::raw::{Keys, Reader, Value};
 use crate::model::source::{file_url_path, is_web, redacted};
 use crate::model::{Finding, Place};
+
+/// Stands in [`Archive::mirrors`] for every architecture that is not named.
+pub const ANY_ARCHITECTURE: &str = "default";
 
 /// A suite of packages: archives whose packages are chosen from together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,8 +24,8 @@ pub struct Suite {
 /// A Debian-style package archive, signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Archive {
-    /// Where its files are.
-    pub mirror: Mirror,
+    /// Where its files are, by Debian architecture; `default` for those that are not named.
+    pub mirrors: BTreeMap<String, Mirror>,
     /// File with the keys that it may be signed with: in the project, or absolute.
     pub keyring: String,
     /// Its suites, by the names of their folders in `dists`.
@@ -104,8 +108,9 @@ fn archive<'a>(
     defaults: &Defaults,
 ) -> Option<Archive> {
     let place = keys.place();
-    let mirror_place = keys.place_of("mirror");
-    let mirror = reader.text(&mut keys, "mirror");
+    let mirrors = reader.take(&mut keys, "mirror");
+    let has_mirror = mirrors.is_some();
+    let mirrors = mirrors.and_then(|(place, value)| parse_mirrors(reader, what, &place, value));
     let keyring_place = keys.place_of("keyring");
     let has_keyring = keys.has("keyring");
     let keyring = reader.text(&mut keys, "keyring");
@@ -127,23 +132,11 @@ fn archive<'a>(
     let components = names(components, &defaults.components);
     let valid_until = reader.boolean(&mut keys, "valid-until", defaults.valid_until);
     reader.finish(keys);
-    if mirror.is_none() && mirror_place == place {
+    if !has_mirror {
         let finding = Finding::new("missing-key", format!("{what} needs `mirror`"))
             .help("`mirror = \"https://HOST/debian\"`, or a folder with `dists` and `pool` in it");
         reader.findings.push(finding.at(place.clone()));
     }
-    let mirror = mirror.and_then(|text| {
-        let mirror = parse_mirror(&text);
-        if mirror.is_none() {
-            let shown = redacted(&text);
-            let message = format!(
-                "`mirror` must be an http or https URL, a folder of the project or an absolute \
-                 one, this is `{shown}`"
-            );
-            reader.problem("invalid-value", mirror_place, message);
-        }
-        mirror
-    });
     if keyring.is_none() && !has_keyring && defaults.keyring.is_none() {
         let finding = Finding::new("missing-key", format!("{what} needs `keyring`"))
             .help("name the file with the keys that sign the archive, such as \"/usr/share/keyrings/debian-archive-keyring.gpg\", or a copy in the project");
@@ -156,7 +149,37 @@ fn archive<'a>(
         );
         reader.problem("invalid-value", keyring_place, message);
     }
-    Some(Archive { mirror: mirror?, keyring, suites, components, valid_until, place })
+    Some(Archive { mirrors: mirrors?, keyring, suites, components, valid_until, place })
+}
+
+/// A mirror, or a table of mirrors by architecture.
+fn parse_mirrors<'a>(
+    reader: &mut Reader<'a>,
+    what: &str,
+    place: &Place,
+    value: Value<'a>,
+) -> Option<BTreeMap<String, Mirror>> {
+    let entries = if value.get_ref().is_table() {
+        let mut keys = reader.table(&format!("`mirror` of {what}"), place, value)?;
+        reader.rest(&mut keys)
+    } else {
+        vec![(ANY_ARCHITECTURE.to_owned(), place.clone(), value)]
+    };
+    let mut mirrors = BTreeMap::new();
+    for (architecture, place, value) in entries {
+        let Some(text) = reader.as_text("mirror", &place, value) else { continue };
+        if let Some(mirror) = parse_mirror(&text) {
+            mirrors.insert(architecture, mirror);
+            continue;
+        }
+        let shown = redacted(&text);
+        let message = format!(
+            "`mirror` must be an http or https URL, a folder of the project or an absolute one, \
+             this is `{shown}`"
+        );
+        reader.problem("invalid-value", place, message);
+    }
+    Some(mirrors)
 }
 
 fn parse_mirror(text: &str) -> Option<Mirror> {
@@ -188,45 +211,22 @@ mod tests {
     fn suites_have_defaults_and_further_archives() {
         let text = "[image.x]\nfrom = \"scratch\"\n[suite.bookworm]\nmirror = \"https://me:secret@h.example/debian/\"\n\
                     keyring = \"keys/a.asc\"\n[[suite.bookworm.archives]]\n\
-                    mirror = \"file:///srv/security\"\nsuites = \"bookworm-security\"\n\
+                    mirror = { amd64 = \"file:///srv/security\", default = \"https://p.example/\" }\nsuites = \"bookworm-security\"\n\
                     [suite.frozen]\nmirror = \"mirror\"\nkeyring = \"/k.gpg\"\n\
                     suites = [\"x/updates\"]\ncomponents = [\"main\", \"universe\"]\n\
                     valid-until = false\n";
         let project = parse("images.toml", text).unwrap();
-        insta::assert_debug_snapshot!(
-            project.suites.values().flat_map(|suite| &suite.archives).map(|archive| (
-                &archive.mirror,
-                &archive.keyring,
-                archive.suites.join(" "),
-                archive.components.join(" "),
-                archive.valid_until
-            )).collect::<Vec<_>>(),
-            @r#"
-        [
-            (
-                https://h.example/debian,
-                "keys/a.asc",
-                "bookworm",
-                "main",
-                true,
-            ),
-            (
-                /srv/security,
-                "keys/a.asc",
-                "bookworm-security",
-                "main",
-                true,
-            ),
-            (
-                mirror,
-                "/k.gpg",
-                "x/updates",
-                "main universe",
-                false,
-            ),
-        ]
-        "#
-        );
+        let shown = project.suites.values().flat_map(|suite| &suite.archives).map(|archive| {
+            let (suites, components) = (archive.suites.join(" "), archive.components.join(" "));
+            let (mirrors, keyring, until) =
+                (&archive.mirrors, &archive.keyring, archive.valid_until);
+            format!("{mirrors:?} {keyring} [{suites}] [{components}] {until}")
+        });
+        insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n"), @r#"
+        {"default": https://h.example/debian} keys/a.asc [bookworm] [main] true
+        {"amd64": /srv/security, "default": https://p.example} keys/a.asc [bookworm-security] [main] true
+        {"default": mirror} /k.gpg [x/updates] [main universe] false
+        "#);
         assert!(!serde_json::to_string(&project).unwrap().contains("secret"));
         assert!(!format!("{project:?}").contains("secret"));
     }

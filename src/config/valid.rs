@@ -29,6 +29,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         binaries: BTreeMap::new(),
         images: BTreeMap::new(),
         targets: BTreeMap::new(),
+        suite: None,
         suites: BTreeMap::new(),
     };
     if let Some((place, value)) = reader.take(&mut file, "project")
@@ -101,6 +102,7 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.source = reader.text(&mut keys, "source");
     project.revision = version(reader, &mut keys, "revision");
     project.vendor = folder(reader, &mut keys, "vendor");
+    project.suite = reader.text(&mut keys, "suite");
     project.strict = reader.boolean(&mut keys, "strict", false);
     let tags = reader.texts(&mut keys, "tags", false);
     if !tags.is_empty() {

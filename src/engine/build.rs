@@ -167,6 +167,7 @@ pub fn prepare(
             &store,
             &folder,
             &project.suites,
+            project.suite.as_deref(),
             request.offline,
             Arc::clone(&interrupted),
         ),

@@ -174,7 +174,11 @@ impl Resolver<'_> {
         self.findings.push(finding);
     }
 
+    /// Name of the suite of what names none.
     pub(super) fn suite(&self) -> String {
+        if let Some(suite) = self.engine.archives.default_suite() {
+            return suite.to_owned();
+        }
         fs::read_to_string("/etc/os-release")
             .ok()
             .and_then(|text| suite_from_os_release(&text))

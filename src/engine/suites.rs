@@ -9,7 +9,8 @@ use crate::config::{Base, Project, library_closure};
 pub type Suites = BTreeSet<Option<String>>;
 
 /// The suites of images that do not stand on packages of the default one, by name.
-/// `default` is its name; where the configuration says where that is, it is one of its own.
+/// `default` is its name; where the configuration says where that is, it is one of its
+/// own, unless `suite` of `[project]` makes it everything's.
 pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
     let suite = |name: &String| {
         let mut at = name;
@@ -18,8 +19,10 @@ pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
             match &project.images.get(at)?.from {
                 Base::Image(base) => at = base,
                 Base::Packages { suite, .. } => {
-                    let is_own =
-                        |suite: &String| suite != default || project.suites.contains_key(suite);
+                    let is_own = |suite: &String| {
+                        let is_default = project.suite.as_ref() == Some(suite);
+                        !is_default && (suite != default || project.suites.contains_key(suite))
+                    };
                     return suite.clone().filter(is_own);
                 }
                 Base::Scratch => return None,
@@ -104,6 +107,13 @@ mod tests {
         assert_eq!(suites, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
         let uses = Uses::new(&project, &suites);
         let both = Suites::from([None, Some("trixie".to_owned())]);
+        let text = format!(
+            "[project]\nsuite = \"trixie\"\n{text}\n[suite.trixie]\nmirror = \"m\"\nkeyring = \"k\""
+        );
+        let project = crate::config::parse("images.toml", &text).unwrap();
+        let others = [("old", "bookworm"), ("on-old", "bookworm")];
+        let others = others.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        assert_eq!(of_images(&project, "trixie"), others);
         for what in ["binary x", "library a", "library b"] {
             assert_eq!(uses.of(what), both, "{what}");
         }

@@ -35,6 +35,7 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
             &store,
             folder,
             &BTreeMap::new(),
+            None,
             true,
             Arc::default(),
         ),

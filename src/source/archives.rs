@@ -42,6 +42,7 @@ pub struct SuiteRelease {
 pub struct Archives {
     apt: Apt,
     suites: BTreeMap<String, Vec<MirrorArchive>>,
+    default: Option<String>,
     access: Access,
     /// By suite and architecture.
     loaded: Mutex<BTreeMap<(Option<String>, String), Lists>>,
@@ -60,26 +61,28 @@ struct Loaded {
 }
 
 impl Archives {
-    /// The machine's apt, and the suites of a configuration whose folder is `project`.
+    /// The machine's apt, and the suites of a configuration whose folder is `project`;
+    /// `default` is the one of requests that name none, if it is not what apt serves.
     /// Nothing is asked or started before packages are wanted.
     pub fn new(
         environment: &Environment,
         store: &Store,
         project: &Path,
         suites: &BTreeMap<String, Suite>,
+        default: Option<&str>,
         offline: bool,
         interrupted: Arc<AtomicBool>,
     ) -> Self {
         let state = store.state("archives");
         let suites = suites.iter().map(|(name, suite)| {
             let archives = suite.archives.iter();
-            let archives =
-                archives.map(|archive| MirrorArchive::new(archive, project, &state)).collect();
-            (name.clone(), archives)
+            let mirrors = archives.flat_map(|archive| MirrorArchive::all(archive, project, &state));
+            (name.clone(), mirrors.collect())
         });
         Self {
             apt: Apt::new(environment, store.state("apt"), offline),
             suites: suites.collect(),
+            default: default.map(ToOwned::to_owned),
             access: Access { environment: environment.clone(), offline, interrupted },
             loaded: Mutex::default(),
             origins: Mutex::default(),
@@ -189,7 +192,7 @@ impl Archives {
         let mut by_suite: BTreeMap<Option<String>, Vec<Package>> = BTreeMap::new();
         for package in packages {
             let suite = guard(&self.origins).get(&package.sha256).cloned().flatten();
-            let suite = suite.or_else(|| self.stand_in().map(ToOwned::to_owned));
+            let suite = suite.or_else(|| self.default_suite().map(ToOwned::to_owned));
             by_suite.entry(suite).or_default().push(package.clone());
         }
         let mut files = BTreeMap::new();
@@ -223,9 +226,12 @@ impl Archives {
         self.suites.contains_key(suite)
     }
 
-    /// The suite that stands for the machine's where that has no apt: the only one that the
-    /// configuration has.
-    fn stand_in(&self) -> Option<&str> {
+    /// The suite of requests that name none, if it is not all that the machine's apt serves:
+    /// the one that the configuration says, or without an apt the only one that it has.
+    pub fn default_suite(&self) -> Option<&str> {
+        if let Some(suite) = &self.default {
+            return Some(suite);
+        }
         let mut suites = self.suites.keys();
         match (suites.next(), suites.next()) {
             (Some(only), None) if !self.apt.is_there() => Some(only),
@@ -293,7 +299,7 @@ impl Archives {
         doing: impl FnOnce() -> String,
         tell: &mut dyn FnMut(Event),
     ) -> Result<Lists, PackageError> {
-        let suite = suite.or_else(|| self.stand_in());
+        let suite = suite.or_else(|| self.default_suite());
         let key = (suite.map(ToOwned::to_owned), architecture.to_owned());
         if let Some(loaded) = guard(&self.loaded).get(&key) {
             return Ok(Arc::clone(loaded));
@@ -322,7 +328,7 @@ impl Archives {
         tell: &mut dyn FnMut(Event),
     ) -> Result<Loaded, PackageError> {
         let mut loaded = Loaded { index: Index::default(), lists: Vec::new() };
-        for (at, archive) in archives.iter().enumerate() {
+        for (at, archive) in archives.iter().enumerate().filter(|(_, a)| a.is_for(architecture)) {
             for list in archive.lists(architecture, &self.access, tell)? {
                 let is_backup = list.release.not_automatic;
                 let origin = ListOrigin { list: loaded.lists.len(), is_backup };
@@ -408,6 +414,29 @@ mod tests {
         assert_eq!(check("NAME=x\nVERSION_CODENAME=bookworm\n").as_deref(), Some("bookworm"));
         assert_eq!(check("VERSION_CODENAME=\"noble\"").as_deref(), Some("noble"));
         assert_eq!(check("NAME=x"), None);
+    }
+
+    #[test]
+    fn without_apt_the_only_suite_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let variables = BTreeMap::from([("PATH".to_owned(), "/nowhere".to_owned())]);
+        let environment = Environment { variables, folder: folder.path().to_owned() };
+        let default = |names: &[&str], default: Option<&str>| {
+            let tables = names
+                .iter()
+                .map(|name| format!("[suite.{name}]\nmirror = \"m\"\nkeyring = \"k\"\n"));
+            let text = format!("[image.x]\nfrom = \"scratch\"\n{}", tables.collect::<String>());
+            let project = crate::config::parse("images.toml", &text).unwrap();
+            let (suites, stop) = (&project.suites, Arc::default());
+            let archives =
+                Archives::new(&environment, &store, folder.path(), suites, default, false, stop);
+            archives.default_suite().map(ToOwned::to_owned)
+        };
+        assert_eq!(default(&["a"], None).as_deref(), Some("a"));
+        assert_eq!(default(&["a", "b"], None), None);
+        assert_eq!(default(&["a", "b"], Some("b")).as_deref(), Some("b"));
+        assert_eq!(default(&[], None), None);
     }
 
     #[test]

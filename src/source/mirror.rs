@@ -16,7 +16,7 @@ use super::list_file::{BEING_UPDATED, ListFile, refuse};
 use super::openpgp::Keyring;
 use super::refusal::{MirrorError, PackageError};
 use super::release_file::{Expected, Release};
-use crate::config::suite_keys::{Archive, Mirror};
+use crate::config::suite_keys::{ANY_ARCHITECTURE, Archive, Mirror};
 use crate::machine::environment::{Environment, now_nanos};
 use crate::machine::network::{NetworkError, NetworkProblem, Watch, download};
 use crate::model::Digest;
@@ -49,10 +49,18 @@ enum Transport {
     Folder(PathBuf),
 }
 
-/// An archive of the configuration.
+/// What a mirror is asked for.
+#[derive(Debug)]
+enum Architectures {
+    Only(String),
+    AllBut(Vec<String>),
+}
+
+/// A mirror of an archive of the configuration.
 #[derive(Debug)]
 pub struct MirrorArchive {
     shown: String,
+    architectures: Architectures,
     transport: Transport,
     keyring: PathBuf,
     suites: Vec<String>,
@@ -68,19 +76,30 @@ enum Failure {
 }
 
 impl MirrorArchive {
-    /// The archive, with its state below `state`. Paths are below `project`.
-    pub fn new(archive: &Archive, project: &Path, state: &Path) -> Self {
-        let transport = match &archive.mirror {
+    /// The mirrors of an archive, with their state below `state`. Paths are below `project`.
+    pub fn all(archive: &Archive, project: &Path, state: &Path) -> Vec<Self> {
+        let mirrors = archive.mirrors.iter();
+        mirrors.map(|(is_for, mirror)| Self::new(archive, is_for, mirror, project, state)).collect()
+    }
+
+    fn new(archive: &Archive, is_for: &str, mirror: &Mirror, project: &Path, state: &Path) -> Self {
+        let named = archive.mirrors.keys().filter(|name| *name != ANY_ARCHITECTURE);
+        let architectures = match is_for {
+            ANY_ARCHITECTURE => Architectures::AllBut(named.cloned().collect()),
+            only => Architectures::Only(only.to_owned()),
+        };
+        let transport = match mirror {
             Mirror::Web(url) => Transport::Web(url.clone()),
             Mirror::Folder(path) => Transport::Folder(project.join(path)),
         };
         let place = match &transport {
-            Transport::Web(_) => archive.mirror.to_string(),
+            Transport::Web(_) => mirror.to_string(),
             Transport::Folder(path) => path.display().to_string(),
         };
         let state = state.join(&Digest::of(place.as_bytes()).hex()[..16]);
         Self {
             shown: place,
+            architectures,
             transport,
             keyring: project.join(&archive.keyring),
             suites: archive.suites.clone(),
@@ -151,6 +170,14 @@ impl MirrorArchive {
             Ok(()) => Ok(true),
             Err(Failure::NotThere) => Ok(false),
             Err(Failure::Error(error)) => Err(error),
+        }
+    }
+
+    /// Whether this is the mirror for an architecture.
+    pub fn is_for(&self, architecture: &str) -> bool {
+        match &self.architectures {
+            Architectures::Only(only) => only == architecture,
+            Architectures::AllBut(others) => !others.iter().any(|other| other == architecture),
         }
     }
 

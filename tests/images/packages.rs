@@ -19,7 +19,7 @@ fn archives() -> Archives {
     let store = Store::open(&cache()).unwrap();
     let environment = Environment::snapshot().unwrap();
     let none = Default::default();
-    Archives::new(&environment, &store, Path::new("/"), &none, false, Arc::default())
+    Archives::new(&environment, &store, Path::new("/"), &none, None, false, Arc::default())
 }
 
 /// What apt itself chooses, with lists that xstitch had it download.

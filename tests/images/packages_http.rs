@@ -24,7 +24,7 @@ fn archives(folder: &Path, configuration: &str) -> Archives {
     let store = Store::open(&folder.join("cache")).unwrap();
     let environment = Environment::snapshot().unwrap();
     let project = xstitch::config::parse("images.toml", configuration).unwrap();
-    Archives::new(&environment, &store, folder, &project.suites, false, Arc::default())
+    Archives::new(&environment, &store, folder, &project.suites, None, false, Arc::default())
 }
 
 /// An archive with real packages for two architectures, which apt fetched.
@@ -32,7 +32,7 @@ fn real_archive(folder: &Path) -> PathBuf {
     let store = Store::open(&cache()).unwrap();
     let environment = Environment::snapshot().unwrap();
     let none = BTreeMap::new();
-    let apt = Archives::new(&environment, &store, folder, &none, false, Arc::default());
+    let apt = Archives::new(&environment, &store, folder, &none, None, false, Arc::default());
     let archive = folder.join("archive");
     let names = PACKAGES.map(ToOwned::to_owned);
     let mut lists = Vec::new();
@@ -73,10 +73,12 @@ fn integration_mirrors_give_what_apt_gives() {
     let keyring = folder.join("archive.asc");
     let empty = folder.join("empty");
     fs::create_dir(&empty).unwrap();
+    let (url, path) = (serve(&archive), archive.to_string_lossy().into_owned());
+    let table = format!("{{ arm64 = {path:?}, default = {url:?} }}");
     for (name, mirror) in
-        [("http", serve(&archive)), ("folder", archive.to_string_lossy().into_owned())]
+        [("http", format!("{url:?}")), ("both", table), ("folder", format!("{path:?}"))]
     {
-        let suite = format!("[suite.bookworm]\nmirror = {mirror:?}\nkeyring = {keyring:?}\n");
+        let suite = format!("[suite.bookworm]\nmirror = {mirror}\nkeyring = {keyring:?}\n");
         let project = project(folder, name, &suite);
         let command = || {
             let mut command = xstitch(&project);
