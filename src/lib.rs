@@ -21,6 +21,8 @@ pub mod recipe;
 
 pub mod image;
 
+pub mod registry;
+
 pub mod gate;
 
 pub mod plan;

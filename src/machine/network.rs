@@ -4,6 +4,8 @@
 //! sends credentials to the host only whose URL has them. Deliberately absent: what is
 //! downloaded, and whether it is what was wanted.
 
+mod place;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -11,8 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use self::place::Place;
 use super::environment::Environment;
-use crate::model::source::{credentials, is_web, redacted};
+use crate::model::source::{credentials, redacted};
+
+pub use self::place::base64;
 
 const REDIRECTS_AT_MOST: usize = 10;
 const BUFFER_BYTES: usize = 1 << 18;
@@ -100,7 +105,7 @@ impl NetworkError {
     /// Whether the next attempt may go better.
     fn is_passing(&self) -> bool {
         match self.problem {
-            NetworkProblem::Status { status, .. } => status == 429 || status >= 500,
+            NetworkProblem::Status { status, .. } => is_passing_status(status),
             NetworkProblem::Connection { trust, .. } => !trust,
             _ => false,
         }
@@ -163,14 +168,84 @@ fn download_with(
     environment: &Environment,
     watch: &mut Watch<'_>,
 ) -> Result<u64, NetworkError> {
+    let request = Request { url, accept: &[], authorization: None, to, bytes_at_most: u64::MAX };
+    let whole = |answer: Answer| match answer.status {
+        200 => Ok(answer.size_bytes),
+        status => Err(NetworkProblem::Status { host: answer.host, status }),
+    };
+    repeat(patience, &request, environment, watch, &whole)
+}
+
+/// A request for a file.
+pub struct Request<'a> {
+    /// Where it is: `http` or `https`.
+    pub url: &'a str,
+    /// Media types that are understood.
+    pub accept: &'a [&'a str],
+    /// `Authorization`, sent to the URL's own host only. Without, what the URL has.
+    pub authorization: Option<&'a str>,
+    /// The file that it becomes, which is replaced.
+    pub to: &'a Path,
+    /// Bytes that it may have.
+    pub bytes_at_most: u64,
+}
+
+/// What a server answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The server, or where it redirected to.
+    pub host: String,
+    /// The status code (RFC 9110, 15).
+    pub status: u16,
+    /// Headers by name in small letters.
+    pub headers: Vec<(String, String)>,
+    /// Bytes that were written; 0 unless the status is 200.
+    pub size_bytes: u64,
+}
+
+impl Answer {
+    /// The first header of that name, which is in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Asks for a file. Answers that may be better soon are errors once they were tried again;
+/// all others are returned, and those other than 200 leave no file.
+pub fn fetch(
+    request: &Request<'_>,
+    environment: &Environment,
+    watch: &mut Watch<'_>,
+) -> Result<Answer, NetworkError> {
+    repeat(&PATIENCE, request, environment, watch, &|answer| {
+        if is_passing_status(answer.status) {
+            return Err(NetworkProblem::Status { host: answer.host, status: answer.status });
+        }
+        Ok(answer)
+    })
+}
+
+fn is_passing_status(status: u16) -> bool {
+    status == 429 || status >= 500
+}
+
+/// Tries again what passes by itself.
+fn repeat<T>(
+    patience: &Patience,
+    request: &Request<'_>,
+    environment: &Environment,
+    watch: &mut Watch<'_>,
+    judge: &dyn Fn(Answer) -> Result<T, NetworkProblem>,
+) -> Result<T, NetworkError> {
     let mut pauses = patience.pauses.iter();
     loop {
-        let problem = match attempt(patience, url, to, environment, watch) {
-            Ok(size_bytes) => return Ok(size_bytes),
+        let answer = attempt(patience, request, environment, watch);
+        let problem = match answer.and_then(judge) {
+            Ok(result) => return Ok(result),
             Err(_) if (watch.stop)() => NetworkProblem::Interrupted,
             Err(problem) => problem,
         };
-        let error = NetworkError { url: redacted(url), problem };
+        let error = NetworkError { url: redacted(request.url), problem };
         let Some(&pause) = pauses.next().filter(|_| error.is_passing()) else { return Err(error) };
         let mut waited = Duration::ZERO;
         while waited < pause && !(watch.stop)() {
@@ -183,11 +258,10 @@ fn download_with(
 /// One attempt, with another thread that ends its connections when the user asks to stop.
 fn attempt(
     patience: &Patience,
-    url: &str,
-    to: &Path,
+    request: &Request<'_>,
     environment: &Environment,
     watch: &mut Watch<'_>,
-) -> Result<u64, NetworkProblem> {
+) -> Result<Answer, NetworkProblem> {
     let wait = Some(patience.wait);
     let tls =
         ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
@@ -215,53 +289,66 @@ fn attempt(
                 }
             }
         });
-        let result = follow(&agent, url, to, environment, watch);
+        let result = follow(&agent, request, environment, watch);
         drop(done);
         result
     })
 }
 
-/// Asks for `url`, then for what the answer redirects to, and writes the file.
+/// Asks for the URL, then for what the answer redirects to, and writes the file.
 fn follow(
     agent: &ureq::Agent,
-    url: &str,
-    to: &Path,
+    wanted: &Request<'_>,
     environment: &Environment,
     watch: &mut Watch<'_>,
-) -> Result<u64, NetworkProblem> {
-    let mut place = Place::parse(url)?;
-    let mut secret = credentials(url);
+) -> Result<Answer, NetworkProblem> {
+    let basic = |url: &str| {
+        let (user, password) = credentials(url)?;
+        Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+    };
+    let mut place = Place::parse(wanted.url)?;
+    let mut secret = wanted.authorization.map(str::to_owned).or_else(|| basic(wanted.url));
     for _ in 0..=REDIRECTS_AT_MOST {
         let host = place.authority.clone();
         let failed = |error: ureq::Error| connection(&host, error);
         let mut request =
             agent.get(place.to_string()).config().proxy(proxy(&place, environment)?).build();
-        if let Some((user, password)) = &secret {
-            let word = base64(format!("{user}:{password}").as_bytes());
-            request = request.header("Authorization", format!("Basic {word}"));
+        if let Some(secret) = &secret {
+            request = request.header("Authorization", secret);
+        }
+        for media_type in wanted.accept {
+            request = request.header("Accept", *media_type);
         }
         let mut answer = request.call().map_err(failed)?;
         let status = answer.status();
-        let location = answer.headers().get("Location");
-        let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        match location {
+        let text = |value: &ureq::http::HeaderValue| {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        };
+        match answer.headers().get("Location").map(text) {
             Some(location) if status.is_redirection() => {
                 let next = place.join(&location)?;
                 if (&next.scheme, &next.authority) != (&place.scheme, &place.authority) {
                     secret = None;
                 }
-                secret = credentials(&location).or(secret);
+                secret = basic(&location).or(secret);
                 place = next;
             }
-            _ if status.as_u16() == 200 => {
-                let size_bytes = answer.body().content_length();
-                let mut reader = answer.body_mut().as_reader();
-                let read = |buffer: &mut [u8]| {
-                    reader.read(buffer).map_err(|error| connection(&host, error.into()))
-                };
-                return write(read, size_bytes, &host, to, watch);
+            _ => {
+                let headers = answer.headers().iter();
+                let headers =
+                    headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+                let status = status.as_u16();
+                let mut said = Answer { host, status, headers, size_bytes: 0 };
+                if status == 200 {
+                    let size_bytes = answer.body().content_length();
+                    let mut reader = answer.body_mut().as_reader();
+                    let read = |buffer: &mut [u8]| {
+                        reader.read(buffer).map_err(|error| connection(&said.host, error.into()))
+                    };
+                    said.size_bytes = write(read, size_bytes, &said.host, wanted, watch)?;
+                }
+                return Ok(said);
             }
-            _ => return Err(NetworkProblem::Status { host, status: status.as_u16() }),
         }
     }
     Err(NetworkProblem::Connection {
@@ -276,9 +363,10 @@ fn write(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, NetworkProblem>,
     size_bytes: Option<u64>,
     host: &str,
-    to: &Path,
+    wanted: &Request<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<u64, NetworkProblem> {
+    let to = wanted.to;
     let failed = |source| NetworkProblem::File { path: to.to_owned(), source };
     let mut file = fs::File::create(to).map_err(failed)?;
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -292,8 +380,13 @@ fn write(
         if length == 0 {
             break;
         }
-        file.write_all(&buffer[..length]).map_err(failed)?;
         done += length as u64;
+        if done > wanted.bytes_at_most {
+            let most = wanted.bytes_at_most;
+            let why = format!("it sends more than the {most} bytes that this may have");
+            return Err(NetworkProblem::Invalid(why));
+        }
+        file.write_all(&buffer[..length]).map_err(failed)?;
         (watch.progress)(done, size_bytes);
     }
     match size_bytes {
@@ -350,112 +443,6 @@ fn bypasses(list: &str, host: &str) -> bool {
         let domain = || host.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
         entry == "*" || (!entry.is_empty() && (host == entry || domain()))
     })
-}
-
-/// A URL in the parts that redirects change, without credentials and fragment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    scheme: String,
-    /// Host and port.
-    authority: String,
-    /// Path and query.
-    path: String,
-}
-
-impl Place {
-    fn parse(url: &str) -> Result<Self, NetworkProblem> {
-        let invalid = || NetworkProblem::Invalid("it is no http or https URL".to_owned());
-        let (scheme, rest) = url.split_once("://").filter(|_| is_web(url)).ok_or_else(invalid)?;
-        let rest = rest.split('#').next().unwrap_or_default();
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        if authority.is_empty() {
-            return Err(invalid());
-        }
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        Ok(Self {
-            scheme: scheme.to_ascii_lowercase(),
-            authority: authority.to_ascii_lowercase(),
-            path: format!("{slash}{}", encoded(path)),
-        })
-    }
-
-    /// Where a reference found here leads (RFC 3986, 5.2).
-    fn join(&self, reference: &str) -> Result<Self, NetworkProblem> {
-        let Self { scheme, authority, path } = self;
-        let path = path.split('?').next().unwrap_or_default();
-        let is_absolute = reference.split_once(':').is_some_and(|(start, _)| {
-            start.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        });
-        if is_absolute {
-            return Self::parse(reference);
-        }
-        let rest = if let Some(other) = reference.strip_prefix("//") {
-            return Self::parse(&format!("{scheme}://{other}"));
-        } else if reference.starts_with('/') {
-            reference.to_owned()
-        } else if reference.starts_with(['?', '#']) || reference.is_empty() {
-            format!("{path}{reference}")
-        } else {
-            let (folder, _) = path.rsplit_once('/').unwrap_or_default();
-            let (mut parts, mut rest) = (folder.split('/').collect::<Vec<_>>(), reference);
-            loop {
-                if let Some(after) = rest.strip_prefix("./") {
-                    rest = after;
-                } else if let Some(after) = rest.strip_prefix("../") {
-                    rest = after;
-                    parts.truncate(parts.len().saturating_sub(1).max(1));
-                } else {
-                    break;
-                }
-            }
-            format!("{}/{rest}", parts.join("/"))
-        };
-        Self::parse(&format!("{scheme}://{authority}{rest}"))
-    }
-
-    fn host(&self) -> &str {
-        if self.authority.starts_with('[') {
-            return self.authority.split_inclusive(']').next().unwrap_or_default();
-        }
-        self.authority.split(':').next().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority, self.path)
-    }
-}
-
-/// A path with what no URL may have percent-encoded; what is encoded already stays.
-fn encoded(path: &str) -> String {
-    let mut text = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            0..=b' ' | 0x7f.. | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
-                text.push_str(&format!("%{byte:02X}"));
-            }
-            _ => text.push(char::from(byte)),
-        }
-    }
-    text
-}
-
-/// Base 64 with padding (RFC 4648, 4).
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or_default());
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place > chunk.len() { '=' } else { char::from(letter) });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

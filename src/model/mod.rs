@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod attempt;
+pub mod base;
 pub mod capability;
 pub mod configuration;
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod event;
 pub mod finding;
 pub mod package;
 pub mod platform;
+pub mod reference;
 pub mod source;
 pub mod template;
 pub mod tree;
@@ -20,5 +22,6 @@ pub use configuration::Configuration;
 pub use digest::{Digest, Hasher};
 pub use finding::{Finding, Place};
 pub use platform::Platform;
+pub use reference::Reference;
 pub use source::Origin;
 pub use tree::{Entry, Tree};

@@ -1,0 +1,314 @@
+//! The client that pulls: manifests and blobs of one repository, each checked before it is
+//! believed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::challenge::{self, Challenge};
+use super::credentials::{self, Credentials};
+use crate::machine::environment::Environment;
+use crate::machine::network::{self, Answer, NetworkError, NetworkProblem, Request, Watch};
+use crate::model::{Digest, Reference};
+use crate::store::hash_file;
+
+/// Media types of what can stand behind a reference.
+const MANIFESTS: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+/// Bytes of a manifest or index, as registries limit them.
+pub const MANIFEST_BYTES_AT_MOST: u64 = 4 << 20;
+/// Bytes of the answer with a token.
+const TOKEN_BYTES_AT_MOST: u64 = 1 << 20;
+/// Where references without a registry are served.
+const DEFAULT_HOST: (&str, &str) = ("docker.io", "registry-1.docker.io");
+
+/// A failure of a registry, or of the way to it.
+#[derive(Debug)]
+pub struct RegistryError {
+    /// The image.
+    pub reference: Box<Reference>,
+    /// What happened.
+    pub problem: RegistryProblem,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum RegistryProblem {
+    /// There is no such image, or nobody may know of it.
+    Missing,
+    /// The credentials are missing or wrong.
+    Denied {
+        /// Whether some were there.
+        had_credentials: bool,
+    },
+    /// It answers with something else than what was asked for.
+    Wrong(String),
+    /// The network failed.
+    Network(NetworkError),
+    /// The disk failed.
+    Io(io::Error),
+}
+
+impl RegistryError {
+    /// Whether the other side, or the way to it, is to blame.
+    pub fn is_remote(&self) -> bool {
+        match &self.problem {
+            RegistryProblem::Network(error) => error.is_remote(),
+            RegistryProblem::Io(_) => false,
+            _ => true,
+        }
+    }
+
+    /// What the user can do.
+    pub fn help(&self) -> Option<String> {
+        let registry = &self.reference.registry;
+        match &self.problem {
+            RegistryProblem::Denied { had_credentials: true } => {
+                Some(format!("check the credentials for {registry}"))
+            }
+            RegistryProblem::Denied { .. } => Some(format!(
+                "write the credentials with `docker login {registry}` or `podman login {registry}`"
+            )),
+            RegistryProblem::Missing => Some("check the name and the tag".to_owned()),
+            RegistryProblem::Network(error) => error.help().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.reference)?;
+        match &self.problem {
+            RegistryProblem::Missing => f.write_str("the registry has no such image"),
+            RegistryProblem::Denied { .. } => f.write_str("the registry denies access"),
+            RegistryProblem::Wrong(why) => f.write_str(why),
+            RegistryProblem::Network(error) => error.fmt(f),
+            RegistryProblem::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RegistryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            RegistryProblem::Network(error) => Some(error),
+            RegistryProblem::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A client. What was learned of a registry, such as a token, is kept while it lives.
+pub struct Client<'a> {
+    environment: &'a Environment,
+    known: Mutex<BTreeMap<String, String>>,
+}
+
+/// A manifest or index as it came.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Their digest.
+    pub digest: Digest,
+}
+
+impl<'a> Client<'a> {
+    /// A client that knows nothing yet.
+    pub fn new(environment: &'a Environment) -> Self {
+        Self { environment, known: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The manifest or index behind a reference. `scratch` is a folder for it.
+    pub fn manifest(
+        &self,
+        reference: &Reference,
+        scratch: &Path,
+        watch: &mut Watch<'_>,
+    ) -> Result<Manifest, RegistryError> {
+        let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
+        let to = scratch.join("manifest");
+        let path = format!("manifests/{}", reference.identifier());
+        let get =
+            Get { path: &path, accept: &MANIFESTS, to: &to, bytes_at_most: MANIFEST_BYTES_AT_MOST };
+        let answer = self.get(reference, &get, watch)?;
+        let bytes = fs::read(&to).map_err(|error| blame(RegistryProblem::Io(error)))?;
+        let digest = Digest::of(&bytes);
+        let said = answer.header("docker-content-digest").and_then(|text| text.parse().ok());
+        if let Some(wanted) = reference.digest.or(said).filter(|wanted| *wanted != digest) {
+            let why =
+                format!("the registry sent a manifest with the digest {digest}, not {wanted}");
+            return Err(blame(RegistryProblem::Wrong(why)));
+        }
+        Ok(Manifest { bytes, digest })
+    }
+
+    /// Downloads a blob to the file `to`, which is replaced.
+    pub fn blob(
+        &self,
+        reference: &Reference,
+        blob: (&Digest, u64),
+        to: &Path,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), RegistryError> {
+        let (digest, size_bytes) = blob;
+        let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
+        let path = format!("blobs/{digest}");
+        let get = Get { path: &path, accept: &[], to, bytes_at_most: size_bytes };
+        self.get(reference, &get, watch)?;
+        let found = hash_file(to).map_err(|error| blame(RegistryProblem::Io(error)))?;
+        if found != (*digest, size_bytes) {
+            let (other, bytes) = found;
+            let why = format!(
+                "the registry sent {bytes} bytes with the digest {other} for the blob {digest} of \
+                 {size_bytes} bytes"
+            );
+            return Err(blame(RegistryProblem::Wrong(why)));
+        }
+        Ok(())
+    }
+
+    fn get(
+        &self,
+        reference: &Reference,
+        get: &Get<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Answer, RegistryError> {
+        let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
+        let known = |name: String| {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+        };
+        let learn = |name: String, value: String| {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+        };
+        let host = match &reference.registry {
+            name if name == DEFAULT_HOST.0 => DEFAULT_HOST.1,
+            name => name,
+        };
+        let (scheme_of, token_of) = (
+            format!("scheme {}", reference.registry),
+            format!("token {}/{}", reference.registry, reference.repository),
+        );
+        let mut secret = known(token_of.clone());
+        // One answer may tell that the other scheme is meant, one what to show.
+        let mut shown = false;
+        for _ in 0..4 {
+            let plain = reference.is_loopback() && known(scheme_of.clone()).is_none();
+            let scheme = if plain { "http" } else { "https" };
+            let url = format!("{scheme}://{host}/v2/{}/{}", reference.repository, get.path);
+            let request = Request {
+                url: &url,
+                accept: get.accept,
+                authorization: secret.as_deref(),
+                to: get.to,
+                bytes_at_most: get.bytes_at_most,
+            };
+            let answer = network::fetch(&request, self.environment, watch)
+                .map_err(|error| blame(RegistryProblem::Network(error)))?;
+            match answer.status {
+                200 => return Ok(answer),
+                // Servers say so who expect encryption.
+                400 if plain => learn(scheme_of.clone(), "https".to_owned()),
+                401 if !shown => {
+                    shown = true;
+                    let header = answer.header("www-authenticate").unwrap_or_default();
+                    let challenge =
+                        challenge::parse(header, &reference.repository).map_err(|why| {
+                            blame(RegistryProblem::Wrong(format!(
+                                "the registry cannot be used: {why}"
+                            )))
+                        })?;
+                    let own = self.credentials(reference);
+                    secret = match challenge {
+                        Challenge::Basic => own.map(|own| own.basic()),
+                        Challenge::Bearer { url } => {
+                            let to = get.to.with_extension("token");
+                            Some(self.token(&url, own.as_ref(), &to, watch).map_err(blame)?)
+                        }
+                    };
+                    match &secret {
+                        Some(secret) => learn(token_of.clone(), secret.clone()),
+                        None => {
+                            return Err(blame(RegistryProblem::Denied { had_credentials: false }));
+                        }
+                    }
+                }
+                401 | 403 => {
+                    let had_credentials = self.credentials(reference).is_some();
+                    return Err(blame(RegistryProblem::Denied { had_credentials }));
+                }
+                404 => return Err(blame(RegistryProblem::Missing)),
+                status => {
+                    let url = crate::model::source::redacted(&url);
+                    let problem = NetworkProblem::Status { host: answer.host, status };
+                    return Err(blame(RegistryProblem::Network(NetworkError { url, problem })));
+                }
+            }
+        }
+        Err(blame(RegistryProblem::Denied { had_credentials: secret.is_some() }))
+    }
+
+    fn credentials(&self, reference: &Reference) -> Option<Credentials> {
+        credentials::find(self.environment, &reference.registry, &reference.repository)
+    }
+
+    /// Asks for a token.
+    fn token(
+        &self,
+        url: &str,
+        own: Option<&Credentials>,
+        to: &Path,
+        watch: &mut Watch<'_>,
+    ) -> Result<String, RegistryProblem> {
+        let authorization = own.map(Credentials::basic);
+        let request = Request {
+            url,
+            accept: &[],
+            authorization: authorization.as_deref(),
+            to,
+            bytes_at_most: TOKEN_BYTES_AT_MOST,
+        };
+        let answer =
+            network::fetch(&request, self.environment, watch).map_err(RegistryProblem::Network)?;
+        if answer.status != 200 {
+            return match answer.status {
+                401 | 403 => Err(RegistryProblem::Denied { had_credentials: own.is_some() }),
+                status => {
+                    let url = crate::model::source::redacted(url);
+                    let problem = NetworkProblem::Status { host: answer.host, status };
+                    Err(RegistryProblem::Network(NetworkError { url, problem }))
+                }
+            };
+        }
+        let bytes = fs::read(to).map_err(RegistryProblem::Io)?;
+        fs::remove_file(to).map_err(RegistryProblem::Io)?;
+        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let token = ["token", "access_token"].iter().find_map(|key| document.get(key)?.as_str());
+        let is_word =
+            |token: &&str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        match token.filter(is_word) {
+            Some(token) => Ok(format!("Bearer {token}")),
+            None => Err(RegistryProblem::Wrong(format!("{} gave no token", answer.host))),
+        }
+    }
+}
+
+/// What to get of a repository.
+struct Get<'a> {
+    path: &'a str,
+    accept: &'a [&'a str],
+    to: &'a Path,
+    bytes_at_most: u64,
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
