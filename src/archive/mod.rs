@@ -4,6 +4,8 @@
 
 pub mod compression;
 pub mod deb;
+pub mod images;
+pub mod layer;
 pub mod path;
 pub mod source;
 pub mod zip;

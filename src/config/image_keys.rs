@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::file_keys::files;
 use super::raw::{Keys, Reader, Value};
-use super::valid::rust;
+use super::valid::{folder, rust};
 use super::{Base, Binary, Image, Recipe};
+use crate::model::base::BaseOrigin;
 use crate::model::{Finding, Place};
 
 /// The keys of an image. Binaries that it declares by itself go to `binaries`.
@@ -21,7 +22,8 @@ pub fn image<'a>(
         Some((place, value)) => base(reader, name, &place, value),
         None => {
             let finding = Finding::new("missing-key", format!("[image.{name}] needs `from`")).help(
-                "`from = \"scratch\"`, `from = \"IMAGE\"` or `from = { packages = [\"libc6\"] }`",
+                "`from = \"scratch\"`, `from = \"IMAGE\"`, `from = \"HOST/NAME:TAG\"` or \
+                 `from = { packages = [\"libc6\"] }`",
             );
             reader.findings.push(finding.at(place.clone()));
             Base::Scratch
@@ -91,30 +93,118 @@ pub fn image<'a>(
     image
 }
 
+/// What `from` means.
 fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a>) -> Base {
     if value.get_ref().is_str() {
         let text = reader.as_text("from", place, value).unwrap_or_default();
-        if text == "scratch" {
-            return Base::Scratch;
-        }
-        if text.contains(['/', ':']) {
-            let message = format!(
-                "[image.{image}] stands on `{text}`: bases from registries are not supported by this version"
-            );
-            let finding = Finding::new("unsupported", message)
-                .help("use \"scratch\", another image, or { packages = [\"…\"] }");
-            reader.findings.push(finding.at(place.clone()));
-        }
-        return Base::Image(text);
+        return match text.as_str() {
+            "scratch" => Base::Scratch,
+            // No image of a configuration has a name like this.
+            _ if text.contains(['/', ':', '@']) => registry(reader, place, &text),
+            _ => Base::Image(text),
+        };
     }
     let Some(mut keys) = reader.table("from", place, value) else { return Base::Scratch };
-    let suite = reader.text(&mut keys, "suite");
-    let packages = reader.texts(&mut keys, "packages", false);
-    if packages.is_empty() {
-        let message =
-            format!("`from` of [image.{image}] needs `packages`, a list of package names");
+    let kinds = ["packages", "layout", "archive", "image"];
+    let given: Vec<&str> = kinds.into_iter().filter(|kind| keys.has(kind)).collect();
+    if given.len() != 1 {
+        let wanted = kinds.map(|kind| format!("`{kind}`")).join(", ");
+        let message = format!(
+            "`from` of [image.{image}] needs exactly one of {wanted}; it has {}",
+            given.len()
+        );
         reader.problem("missing-key", place.clone(), message);
     }
-    reader.finish(keys);
-    Base::Packages { suite, packages }
+    let base = match given.first() {
+        Some(&"layout") => {
+            let folder = folder(reader, &mut keys, "layout").unwrap_or_default();
+            let reference = reader.text(&mut keys, "ref");
+            Base::External(BaseOrigin::Layout { folder, reference })
+        }
+        Some(&"archive") => {
+            let file = folder(reader, &mut keys, "archive").unwrap_or_default();
+            let reference = reader.text(&mut keys, "ref");
+            Base::External(BaseOrigin::Archive { file, reference })
+        }
+        Some(&"image") => {
+            let text = reader.text(&mut keys, "image").unwrap_or_default();
+            registry(reader, place, &text)
+        }
+        _ => {
+            let suite = reader.text(&mut keys, "suite");
+            let packages = reader.texts(&mut keys, "packages", false);
+            if packages.is_empty() && given == ["packages"] {
+                let message =
+                    format!("`from` of [image.{image}] needs `packages`, a list of package names");
+                reader.problem("missing-key", place.clone(), message);
+            }
+            Base::Packages { suite, packages }
+        }
+    };
+    if given.len() == 1 {
+        reader.finish(keys);
+    }
+    base
+}
+
+fn registry(reader: &mut Reader<'_>, place: &Place, text: &str) -> Base {
+    match text.parse() {
+        Ok(reference) => Base::External(BaseOrigin::Registry { reference }),
+        Err(error) => {
+            let finding = Finding::new("invalid-reference", ToString::to_string(&error))
+                .help("write `HOST/NAME:TAG` or `HOST/NAME@sha256:…`, as for `docker pull`");
+            reader.findings.push(finding.at(place.clone()));
+            Base::Scratch
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{FILE_NAME, parse};
+
+    fn check(from: &str) -> String {
+        match parse(FILE_NAME, &format!("[image.x]\nfrom = {from}\n")) {
+            Ok(project) => format!("{:?}", project.images["x"].from),
+            Err(findings) => {
+                findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+
+    #[test]
+    fn bases() {
+        let reference = check("\"debian:12\"");
+        assert_eq!(check("{ image = \"docker.io/library/debian:12\" }"), reference);
+        assert!(reference.starts_with("External(Registry { reference: Reference {"), "{reference}");
+        assert_eq!(
+            check("{ layout = \"./vendor/base\", ref = \"a:1\" }"),
+            "External(Layout { folder: \"vendor/base\", reference: Some(\"a:1\") })"
+        );
+        assert_eq!(
+            check("{ archive = \"base.tar\" }"),
+            "External(Archive { file: \"base.tar\", reference: None })"
+        );
+        assert_eq!(check("\"scratch\""), "Scratch");
+    }
+
+    #[test]
+    fn bases_that_are_none() {
+        insta::assert_snapshot!(
+            [
+                "\"https://x.example/y\"",
+                "\"x.example/Y:1\"",
+                "\"x@sha256:12\"",
+                "{ layout = \"/etc\" }",
+                "{ archive = \"../x.tar\" }",
+                "{ layout = \"a\", archive = \"b\" }",
+                "{ layout = \"a\", reference = \"b\" }",
+                "{ image = \"\" }",
+                "{}",
+                "\"debian\"",
+            ]
+            .map(check)
+            .join("\n")
+        );
+    }
 }

@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::model::base::BaseOrigin;
 use crate::model::source::Origin;
 use crate::model::{Finding, Place, Platform};
 
@@ -172,6 +173,8 @@ pub enum Base {
         /// The packages.
         packages: Vec<String>,
     },
+    /// An image that is not of the configuration.
+    External(BaseOrigin),
 }
 
 /// A base plus layers.

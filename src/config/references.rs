@@ -75,10 +75,14 @@ pub fn check(project: &Project, file_name: &str, findings: &mut Vec<Finding>) {
         }
         if let Base::Image(base) = &image.from
             && !project.images.contains_key(base)
-            && !base.contains(['/', ':'])
         {
             let known = project.images.keys().filter(|known| *known != name).collect();
-            findings.push(missing("unknown-image", "image", base, known, &image.from_place));
+            let mut finding = missing("unknown-image", "image", base, known, &image.from_place);
+            if finding.help.as_ref().is_none_or(|help| help.starts_with("known here")) {
+                let help = format!("an image of a registry is written with its tag: `{base}:TAG`");
+                finding.help = Some(help);
+            }
+            findings.push(finding);
         }
         if let Some(cycle) = cycle(project, name) {
             let message = format!("images stand on one another: {}", cycle.join(" → "));

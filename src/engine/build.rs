@@ -197,6 +197,7 @@ pub fn prepare(
         lock: released(&old_lock, &project, &request.pins)?,
         locked: request.locked,
         every_library: request.every_library,
+        compression: project.compression.clone(),
         findings: Vec::new(),
     };
     let facts = resolver.facts(&project);

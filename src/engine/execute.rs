@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::log::{Log, failure};
-use super::{Engine, fetch, fetch_source, library, pack, probe_report, programs};
+use super::{Engine, fetch, fetch_source, imports, library, pack, probe_report, programs};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
 use crate::machine::supervisor;
@@ -73,6 +73,13 @@ pub fn execute(
             observed = probe_report::keep(engine, action, attempts, scratch.path())?;
         }
         Action::PackLayer(action) => pack::layer(engine, action, needs, jobs, &out)?,
+        Action::ImportLayer(action) => {
+            imports::layer(engine, action, jobs, scratch.path(), &out)?;
+        }
+        Action::CheckBase { name, platform } => {
+            imports::check(engine, name, platform, needs, &out)?;
+        }
+        Action::PlaceFolders { folders } => imports::places(engine, folders, needs, &out)?,
         Action::CheckPlatform { image, platform } => pack::check(engine, image, platform, needs)?,
         Action::Manifest(action) => pack::manifest(engine, action, needs, &out)?,
         Action::Index { platforms, annotations, .. } => {

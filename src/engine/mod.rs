@@ -3,6 +3,8 @@
 //! It takes a plan, looks up what is there, runs the rest in parallel and leaves results
 //! in the store. Deliberately absent: deciding what to build, and the screen.
 
+mod base_content;
+mod bases;
 pub mod build;
 mod crate_locks;
 pub mod environment;
@@ -14,6 +16,7 @@ mod fetch_source;
 mod files;
 mod files_found;
 mod floor;
+mod imports;
 mod library;
 mod library_lock;
 mod log;

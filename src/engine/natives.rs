@@ -11,6 +11,7 @@ use super::suites::{Suites, Uses};
 use crate::config::pre_build::pre_build;
 use crate::config::{Base, Kind, LibraryRecipe, Project, Recipe, library_closure};
 use crate::model::action::SourceReference;
+use crate::model::base::BaseImage;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::source::Origin;
 use crate::model::{Digest, Finding, Place, Platform};
@@ -292,6 +293,7 @@ impl Resolver<'_> {
         targets: &[&'static Description],
         roots: &BTreeMap<(String, Platform), PackageSet>,
         suites: &BTreeMap<String, String>,
+        bases: &BTreeMap<(String, Platform), BaseImage>,
     ) -> BTreeMap<(String, String, Platform), PackageSet> {
         let mut runtimes: BTreeMap<(String, String, Platform), PackageSet> = BTreeMap::new();
         for image_name in crate::config::image_order(project) {
@@ -309,6 +311,12 @@ impl Resolver<'_> {
                     // What comes with one library is not brought again by the next.
                     let mut provided =
                         base_packages(project, &image_name, &target.platform, roots, &runtimes);
+                    provided.extend(self.provided_by_base(
+                        project,
+                        &image_name,
+                        &target.platform,
+                        bases,
+                    ));
                     let architecture = &target.debian_architecture;
                     let mut names = Vec::new();
                     let suite = suites.get(&image_name).map(String::as_str);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::execute::text;
-use super::{Engine, files, library};
+use super::{Engine, files, imports, library};
 use crate::archive::compression::Compression;
 use crate::gate;
 use crate::image::filesystem::Filesystem;
@@ -20,8 +20,10 @@ use crate::toolchain::description::by_platform;
 
 /// Names of the files in the output of a layer unit.
 pub const LAYER_BLOB: &str = "layer";
-const LAYER_FACTS: &str = "layer.json";
-const LAYER_SUMMARY: &str = "summary.json";
+/// What is known of the blob.
+pub const LAYER_FACTS: &str = "layer.json";
+/// What it holds.
+pub const LAYER_SUMMARY: &str = "summary.json";
 /// Names of the files in the output of a manifest unit.
 pub const CONFIG_BLOB: &str = "config.json";
 /// The manifest's bytes.
@@ -29,15 +31,15 @@ pub const MANIFEST_BLOB: &str = "manifest.json";
 /// The index's bytes.
 pub const INDEX_BLOB: &str = "index.json";
 
-fn tree(engine: &Engine, record: &Record) -> PathBuf {
+pub(super) fn tree(engine: &Engine, record: &Record) -> PathBuf {
     engine.store.tree_path(&record.output)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
     fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+pub(super) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     let bytes =
         fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
@@ -81,6 +83,9 @@ pub fn layer(
         }
         LayerContent::Files { members } => files::collect(engine, members, out)?,
     };
+    if let Some(record) = needs.last().filter(|_| action.placed) {
+        imports::read_places(engine, record)?.settle(&mut files);
+    }
     files.add_parents();
     let compression: Compression = action.compression.parse()?;
     let blob = fs::File::create(out.join(LAYER_BLOB)).map_err(text)?;
@@ -101,7 +106,11 @@ pub fn check(
     let mut layers: Vec<(LayerSummary, String)> = Vec::new();
     for record in needs {
         let summary = read(&tree(engine, record).join(LAYER_SUMMARY))?;
-        layers.push((summary, packed(engine, record)?.title));
+        let title = match imports::base_title(engine, record) {
+            Some(title) => title,
+            None => packed(engine, record)?.title,
+        };
+        layers.push((summary, title));
     }
     let layers: Vec<_> = layers.iter().map(|(summary, title)| (summary, title.as_str())).collect();
     let mut findings: Vec<_> = layers
@@ -137,6 +146,11 @@ pub fn manifest(
         annotations.insert(key("name"), base.clone());
         annotations.insert(key("digest"), crate::model::Digest::of(&bytes).to_string());
         needs = rest;
+    }
+    if let (Some(base), None) = (&action.inherited, &action.base) {
+        let key = |name: &str| format!("org.opencontainers.image.base.{name}");
+        annotations.insert(key("name"), base.name.clone());
+        annotations.insert(key("digest"), base.digest.to_string());
     }
     let mut layers: Vec<PackedLayer> =
         needs.iter().skip(1).map(|record| packed(engine, record)).collect::<Result<_, _>>()?;

@@ -32,6 +32,8 @@ pub struct Resolver<'a> {
     pub locked: bool,
     /// Whether one sysroot is to have every library.
     pub every_library: bool,
+    /// `gzip` or `zstd`.
+    pub compression: String,
     /// Digests of files by status.
     pub index: StatIndex,
     /// Problems.
@@ -80,7 +82,8 @@ impl Resolver<'_> {
             }
         }
         let suite = self.suite();
-        let suites = suites::of_images(project, &suite);
+        let bases = self.bases(project, &targets);
+        let suites = suites::of_images(project, &suite, &bases);
         if !self.findings.is_empty() {
             return None;
         }
@@ -127,7 +130,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        let runtimes = self.runtimes(project, &targets, &roots, &suites);
+        let runtimes = self.runtimes(project, &targets, &roots, &suites, &bases);
         self.glibc_floor(project, &roots, &compile.sysroots, &suites);
         if !self.findings.is_empty() {
             return None;
@@ -155,6 +158,7 @@ impl Resolver<'_> {
             rust,
             sysroots: compile.sysroots,
             roots,
+            bases,
             runtimes,
             natives,
             pre_builds,

@@ -73,6 +73,8 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
             let mut found = false;
             if !stop {
+                let is_base = |index: &usize| plan.units[*index].is_base();
+                let held = waiting.iter().chain(&running).any(is_base);
                 for (index, key) in ready(plan, &chains, &waiting, &outcome, &mut keys) {
                     if let Some(record) = engine.store.record(&key) {
                         waiting.remove(&index);
@@ -82,6 +84,10 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                         continue;
                     }
                     let state = plan.units[index].state();
+                    // What is wrong with a base is known before anything is compiled for it.
+                    if held && state.is_some() {
+                        continue;
+                    }
                     let shared =
                         |other: &&usize| state.is_some() && plan.units[**other].state() == state;
                     if running.len() >= engine.jobs || running.iter().any(|other| shared(&other)) {

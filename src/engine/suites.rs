@@ -4,26 +4,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Base, Project, library_closure};
+use crate::model::Platform;
+use crate::model::base::BaseImage;
 
 /// Suites by `None` for the default one.
 pub type Suites = BTreeSet<Option<String>>;
 
 /// The suites of images that do not stand on packages of the default one, by name.
 /// `default` is its name; where the configuration says where that is, it is one of its
-/// own, unless `suite` of `[project]` makes it everything's.
-pub fn of_images(project: &Project, default: &str) -> BTreeMap<String, String> {
+/// own, unless `suite` of `[project]` makes it everything's. `bases` are those that others
+/// made, by image and platform.
+pub fn of_images(
+    project: &Project,
+    default: &str,
+    bases: &BTreeMap<(String, Platform), BaseImage>,
+) -> BTreeMap<String, String> {
     let suite = |name: &String| {
         let mut at = name;
+        let is_own = |suite: &String| {
+            let is_default = project.suite.as_ref() == Some(suite);
+            !is_default && (suite != default || project.suites.contains_key(suite))
+        };
         // A circle is an error of the configuration, found before.
         for _ in 0..=project.images.len() {
             match &project.images.get(at)?.from {
                 Base::Image(base) => at = base,
                 Base::Packages { suite, .. } => {
-                    let is_own = |suite: &String| {
-                        let is_default = project.suite.as_ref() == Some(suite);
-                        !is_default && (suite != default || project.suites.contains_key(suite))
-                    };
                     return suite.clone().filter(is_own);
+                }
+                Base::External(_) => {
+                    let base = bases.iter().find(|((image, _), _)| image == at)?.1;
+                    let suite = base.system.suite.clone().filter(is_own)?;
+                    // Of other distributions there are no packages to compile against.
+                    let is_known = base.system.has_packages() || project.suites.contains_key(&suite);
+                    return is_known.then_some(suite);
                 }
                 Base::Scratch => return None,
             }
@@ -102,7 +116,7 @@ mod tests {
             from = "scratch"
         "#;
         let project = crate::config::parse("images.toml", text).unwrap();
-        let suites = of_images(&project, "bookworm");
+        let suites = of_images(&project, "bookworm", &BTreeMap::new());
         let expected = [("new", "trixie"), ("on-new", "trixie")];
         assert_eq!(suites, expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
         let uses = Uses::new(&project, &suites);

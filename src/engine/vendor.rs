@@ -59,7 +59,7 @@ pub struct Vendored {
 
 /// Whether the unit asks the network for something that is pinned.
 fn fetches(unit: &Unit) -> bool {
-    matches!(unit.kind(), "packages" | "source" | "crates" | "modules")
+    matches!(unit.kind(), "packages" | "source" | "crates" | "modules" | "base layer")
 }
 
 /// Whether what the unit leaves is kept whole; packages are kept as they came.

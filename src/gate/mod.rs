@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: reading files. The gate sees layer summaries.
 
+pub mod base;
 pub mod glibc;
 pub mod libraries;
 pub mod platform;

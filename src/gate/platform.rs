@@ -6,7 +6,7 @@ use crate::model::Finding;
 use crate::toolchain::description::{Description, Endianness, machine_name};
 
 /// Machine number of eBPF objects, which the kernel of any architecture loads.
-const EM_BPF: u16 = 247;
+pub(super) const EM_BPF: u16 = 247;
 
 /// A finding for each ELF file of `summary` that is not for `target`: `elf-wrong-machine`,
 /// or `elf-wrong-float-abi` where it claims another one than the target's.

@@ -23,12 +23,15 @@ pub struct PackedLayer {
     pub media_type: String,
     /// What it holds, for the history of images.
     pub title: String,
+    /// Whether it is a base's, and kept also if it holds nothing: the base's history counts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 impl PackedLayer {
     /// Whether it holds nothing: its archive is the two blocks that end one.
     pub fn is_empty(&self) -> bool {
-        self.diff_id == Digest::of(&[0; 1024])
+        !self.imported && self.diff_id == Digest::of(&[0; 1024])
     }
 }
 
@@ -118,7 +121,14 @@ pub fn pack(
     compressed.flush()?;
     let (digest, size_bytes) = compressed.hasher.finish();
     let media_type = format!("application/vnd.oci.image.layer.v1.tar+{compression}");
-    Ok(PackedLayer { digest, diff_id, size_bytes, media_type, title: title.to_owned() })
+    Ok(PackedLayer {
+        digest,
+        diff_id,
+        size_bytes,
+        media_type,
+        title: title.to_owned(),
+        imported: false,
+    })
 }
 
 #[cfg(test)]

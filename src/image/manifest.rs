@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use oci_spec::image as oci;
 use serde::{Deserialize, Serialize};
 
+use super::inherited::inherit;
 use super::layer::PackedLayer;
 use crate::model::action::ManifestAction;
 use crate::model::{Digest, Platform};
@@ -112,6 +113,8 @@ pub fn rfc3339(seconds: u64) -> String {
 /// The configuration of an image with these layers, lowest first.
 pub fn config(action: &ManifestAction, layers: &[PackedLayer]) -> Vec<u8> {
     let created = rfc3339(action.epoch_secs);
+    let below = action.inherited.as_ref().map_or(0, |base| base.layers.min(layers.len()));
+    let (below, layers) = layers.split_at(below);
     let mut run = oci::ConfigBuilder::default();
     let env: Vec<String> =
         action.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -156,6 +159,10 @@ pub fn config(action: &ManifestAction, layers: &[PackedLayer]) -> Vec<u8> {
     });
     if let Some(variant) = &action.platform.variant {
         document["variant"] = serde_json::Value::from(variant.clone());
+    }
+    if let Some(base) = &action.inherited {
+        let diff_ids = below.iter().map(|layer| layer.diff_id.to_string().into()).collect();
+        inherit(&mut document, base, diff_ids);
     }
     canonical(document)
 }

@@ -40,7 +40,8 @@ pub fn summarise(files: &Filesystem) -> io::Result<LayerSummary> {
 }
 
 impl LayerSummary {
-    fn file(&mut self, path: &str, mut file: impl Read + Seek) -> io::Result<()> {
+    /// Adds what a file's start says.
+    pub(super) fn file(&mut self, path: &str, mut file: impl Read + Seek) -> io::Result<()> {
         let mut magic = Vec::new();
         (&mut file).take(4).read_to_end(&mut magic)?;
         if magic == b"\x7fELF" {

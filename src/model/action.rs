@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::base::{BaseLayer, BaseOrigin, Inherited};
 use super::capability::Capabilities;
 use super::package::Package;
 use super::{Digest, Origin, Platform};
@@ -70,6 +71,20 @@ pub enum Action {
     },
     /// Make a layer.
     PackLayer(Box<LayerAction>),
+    /// Take a layer of a base image as it is, and summarise it. May use the network.
+    ImportLayer(Box<ImportAction>),
+    /// Check the layers of a base image against its platform, and join their summaries.
+    CheckBase {
+        /// Name of the base, for findings.
+        name: String,
+        /// What its files must be for.
+        platform: Platform,
+    },
+    /// Look where folders are on the base image that the only need joined.
+    PlaceFolders {
+        /// The folders, without leading slash. Sorted.
+        folders: Vec<String>,
+    },
     /// Check the ELF files of an image against its platform and one another.
     CheckPlatform {
         /// Image name, for findings.
@@ -209,6 +224,18 @@ pub enum Mount {
     },
 }
 
+/// A layer of a base image to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportAction {
+    /// The layer. It is the same wherever it comes from.
+    pub layer: BaseLayer,
+    /// `gzip` or `zstd`, where it is not compressed and is to be.
+    pub compression: Option<String>,
+    /// Where to look for it.
+    #[serde(skip)]
+    pub origin: Option<BaseOrigin>,
+}
+
 /// Members of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerAction {
@@ -220,6 +247,13 @@ pub struct LayerAction {
     pub compression: String,
     /// Time of every member, in seconds since 1970.
     pub epoch_secs: u64,
+    /// Whether the last need says where folders are on the base.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub placed: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What goes into a layer.
@@ -328,6 +362,10 @@ pub struct ManifestAction {
     pub annotations: BTreeMap<String, String>,
     /// Reference of the base image, whose manifest is then the first need.
     pub base: Option<String>,
+    /// What the lowest base gives, where it is not of this configuration. Its layers are then
+    /// the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<Inherited>,
     /// `created`, in seconds since 1970.
     pub epoch_secs: u64,
 }

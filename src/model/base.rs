@@ -122,6 +122,11 @@ pub struct BaseSystem {
 }
 
 impl BaseSystem {
+    /// Whether its distribution has packages of Debian's format.
+    pub fn has_packages(&self) -> bool {
+        matches!(self.id.as_deref(), Some("debian" | "ubuntu"))
+    }
+
     /// What the text of an os-release file says.
     pub fn parse(text: &str) -> Self {
         let field = |name: &str| {

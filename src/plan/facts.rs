@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Project, Target};
 use crate::model::action::{LayerMember, SourceReference};
+use crate::model::base::BaseImage;
 use crate::model::package::PackageSet;
 use crate::model::source::Origin;
 use crate::model::{Digest, Platform};
@@ -228,6 +229,8 @@ pub struct Facts {
     pub sysroots: BTreeMap<SysrootKey, PackageSet>,
     /// Root packages of images by image name and platform.
     pub roots: BTreeMap<(String, Platform), PackageSet>,
+    /// Bases that are not of the configuration, by image name and platform.
+    pub bases: BTreeMap<(String, Platform), BaseImage>,
     /// Run-time packages of libraries that a base lacks, by image, library and platform.
     pub runtimes: BTreeMap<(String, String, Platform), PackageSet>,
     /// Sources by `library NAME` or `binary NAME`.

@@ -28,11 +28,16 @@ impl Unit {
         }
     }
 
+    /// Whether the unit looks at a base image.
+    pub fn is_base(&self) -> bool {
+        matches!(self.action, Action::ImportLayer(_) | Action::CheckBase { .. })
+    }
+
     /// How the unit shares cores.
     pub fn jobs(&self) -> JobStyle {
         match &self.action {
             Action::Process(process) => process.jobs,
-            Action::PackLayer(_) => JobStyle::Lease,
+            Action::PackLayer(_) | Action::ImportLayer(_) => JobStyle::Lease,
             _ => JobStyle::Single,
         }
     }
@@ -48,6 +53,8 @@ impl Unit {
             Action::JoinTrees { .. } => "sysroot",
             Action::InstallFiles { .. } => "files",
             Action::PackLayer(_) => "layer",
+            Action::ImportLayer(_) => "base layer",
+            Action::CheckBase { .. } | Action::PlaceFolders { .. } => "base",
             Action::CheckPlatform { .. } => "check",
             Action::Manifest(_) => "manifest",
             Action::Index { .. } => "index",

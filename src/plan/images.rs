@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bases::Standing;
 use super::facts::{Facts, Setting};
 use super::graph::{Plan, PlannedImage, Unit};
 use crate::config::{Base, Image, image_order};
@@ -29,7 +30,8 @@ pub fn plan(facts: &Facts, images: &[String], platforms: &[Platform]) -> Plan {
             .filter_map(|platform| {
                 let target = facts.targets.iter().find(|target| target.platform == *platform)?;
                 let (manifest, layers) = planner.image(&name, image, target);
-                planner.done.insert((name.clone(), platform.clone()), (manifest, layers.clone()));
+                let done = (manifest, layers.clone(), planner.standing.take());
+                planner.done.insert((name.clone(), platform.clone()), done);
                 Some((platform.clone(), manifest, layers))
             })
             .collect();
@@ -84,19 +86,24 @@ fn annotations(facts: &Facts, name: &str, image: &Image) -> BTreeMap<String, Str
     annotations
 }
 
+/// Manifest and layers of an image that is planned, and what they stand on.
+type Done = (usize, Vec<usize>, Option<Standing>);
+
 /// A plan in the making.
 pub struct Planner<'a> {
     /// What is known.
     pub facts: &'a Facts,
     /// What is planned.
     pub plan: Plan,
-    done: BTreeMap<(String, Platform), (usize, Vec<usize>)>,
+    done: BTreeMap<(String, Platform), Done>,
+    /// What the layers that are planned now go onto, where others made it.
+    pub standing: Option<Standing>,
 }
 
 impl<'a> Planner<'a> {
     /// An empty plan.
     pub fn new(facts: &'a Facts) -> Self {
-        Self { facts, plan: Plan::default(), done: BTreeMap::new() }
+        Self { facts, plan: Plan::default(), done: BTreeMap::new(), standing: None }
     }
 
     /// Adds a unit.
@@ -122,9 +129,11 @@ impl<'a> Planner<'a> {
         name: String,
         title: &str,
         content: LayerContent,
-        needs: Vec<usize>,
+        mut needs: Vec<usize>,
     ) -> usize {
+        needs.extend(self.places(&content));
         let action = LayerAction {
+            placed: self.standing.is_some(),
             title: title.to_owned(),
             content,
             compression: self.facts.project.compression.clone(),
@@ -147,7 +156,9 @@ impl<'a> Planner<'a> {
         let base = match &image.from {
             Base::Scratch => None,
             Base::Image(base) => {
-                let (manifest, below) = self.done[&(base.clone(), platform.clone())].clone();
+                let done = self.done[&(base.clone(), platform.clone())].clone();
+                let (manifest, below, standing) = done;
+                self.standing = standing;
                 needs.push(manifest);
                 layers.extend(below);
                 // One that is not published has no reference, only its name.
@@ -157,6 +168,10 @@ impl<'a> Planner<'a> {
             }
             Base::Packages { .. } => {
                 layers.extend(self.root(name, platform));
+                None
+            }
+            Base::External(_) => {
+                layers.extend(self.base(name, platform));
                 None
             }
         };
@@ -194,15 +209,23 @@ impl<'a> Planner<'a> {
             ));
         }
         let check = Action::CheckPlatform { image: name.to_owned(), platform: platform.clone() };
-        let check = self.unit(format!("check {name} {platform}"), None, check, layers.clone());
+        let mut checked = layers.clone();
+        if let Some(standing) = &self.standing {
+            // What the base's layers leave is known as a whole.
+            checked.splice(..standing.inherited.layers, [standing.check]);
+        }
+        let check = self.unit(format!("check {name} {platform}"), None, check, checked);
         let entrypoint = match (image.entrypoint.is_empty(), image.binaries.as_slice()) {
             (true, [binary]) if image.publish => vec![format!("{INSTALL_FOLDER}/{binary}")],
             _ => image.entrypoint.clone(),
         };
+        let inherited = self.standing.as_ref().map(|standing| standing.inherited.clone());
         let mut env = image.env.clone();
-        env.entry("PATH".into()).or_insert_with(|| {
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()
-        });
+        if inherited.as_ref().is_none_or(|base| !base.sets("PATH")) {
+            env.entry("PATH".into()).or_insert_with(|| {
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()
+            });
+        }
         let action = ManifestAction {
             image: name.to_owned(),
             platform: platform.clone(),
@@ -221,6 +244,7 @@ impl<'a> Planner<'a> {
             stop_signal: image.stop_signal.clone(),
             annotations: annotations(self.facts, name, image),
             base,
+            inherited,
             epoch_secs: 0,
         };
         needs.push(check);

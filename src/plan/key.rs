@@ -32,6 +32,8 @@ const fn version(action: &Action) -> u32 {
         Action::Manifest(_) => 2,
         // Programs have the names that the alternatives system would give them.
         Action::UnpackPackages(_) => 2,
+        // Raised with what summaries of base layers hold.
+        Action::ImportLayer(_) => 1,
         _ => 1,
     }
 }

@@ -3,6 +3,7 @@
 //! Deliberately absent: processes, files, clocks. What the plan knows about the world
 //! is in [`facts::Facts`].
 
+mod bases;
 mod binaries;
 pub mod environment;
 pub mod explanation;

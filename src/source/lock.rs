@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::lock_base;
+use crate::model::base::PinnedBase;
 use crate::model::package::{Package, PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place};
 
@@ -18,6 +20,8 @@ pub struct Lock {
     pub packages: BTreeMap<String, LockedSet>,
     /// Sources whose content the configuration does not pin, by library.
     pub sources: BTreeMap<String, LockedSource>,
+    /// Images that others made, by their origin.
+    pub bases: BTreeMap<String, PinnedBase>,
     /// Lock files for crates that come without one, by library.
     pub cargo: BTreeMap<String, LockedCargo>,
 }
@@ -72,6 +76,8 @@ struct File {
     packages: BTreeMap<String, FileSet>,
     #[serde(default)]
     source: BTreeMap<String, FileSource>,
+    #[serde(default)]
+    base: BTreeMap<String, lock_base::FileBase>,
     #[serde(default)]
     cargo: BTreeMap<String, LockedCargo>,
 }
@@ -184,7 +190,15 @@ impl Lock {
             })?;
             sources.insert(name, LockedSource { origin, hash });
         }
-        Ok(Self { toolchains: file.toolchain, packages, sources, cargo: file.cargo })
+        let mut bases = BTreeMap::new();
+        for (name, base) in file.base {
+            let base = base.parse().map_err(|wrong| {
+                let at = text.lines().position(|l| l.contains(wrong.as_str())).unwrap_or(0);
+                damaged(format!("`{wrong}` is not `platform sha256:…`"), at + 1)
+            })?;
+            bases.insert(name, base);
+        }
+        Ok(Self { toolchains: file.toolchain, packages, sources, bases, cargo: file.cargo })
     }
 
     /// The text of the lock file.
@@ -230,6 +244,9 @@ impl Lock {
             let (name, origin, hash) = (quoted(name), quoted(origin), hash.hex());
             let _ = write!(text, "\n[source.{name}]\norigin = {origin}\nsha256 = \"{hash}\"\n");
         }
+        for (name, base) in &self.bases {
+            text.push_str(&lock_base::render(name, base));
+        }
         for (name, LockedCargo { origin, lock }) in &self.cargo {
             let (name, origin, lock) = (quoted(name), quoted(origin), literal(lock));
             let _ = write!(text, "\n[cargo.{name}]\norigin = {origin}\nlock = {lock}\n");
@@ -250,7 +267,7 @@ fn parse_package(line: &str) -> Option<Package> {
     words.next().is_none().then_some(package)
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

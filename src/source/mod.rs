@@ -11,6 +11,7 @@ pub mod index;
 pub mod list_file;
 pub mod lists;
 pub mod lock;
+mod lock_base;
 pub mod mirror;
 pub mod openpgp;
 pub mod pins;

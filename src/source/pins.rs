@@ -42,6 +42,7 @@ impl Lock {
             self.toolchains.keys().collect::<Vec<_>>(),
             self.packages.keys().collect(),
             self.sources.keys().collect(),
+            self.bases.keys().collect(),
             self.cargo.keys().collect(),
         ];
         sections.into_iter().flatten().cloned().collect()
@@ -60,6 +61,7 @@ impl Lock {
             !means(entry) && !locked.request.packages.iter().any(|package| package == name)
         });
         self.sources.retain(|entry, _| !means(entry));
+        self.bases.retain(|entry, _| !means(entry));
         self.cargo.retain(|entry, _| !means(entry));
         self.names().len() < before
     }
@@ -103,6 +105,11 @@ impl Lock {
             .collect()
         };
         differences(&sources(old), &sources(self), &mut moves);
+        let bases = |lock: &Self| -> BTreeMap<String, String> {
+            let all = lock.bases.iter();
+            all.map(|(name, base)| (format!("base {name}"), base.digest.short())).collect()
+        };
+        differences(&bases(old), &bases(self), &mut moves);
         for name in self.cargo.keys().chain(old.cargo.keys()) {
             let crates = |lock: &Self| {
                 lock.cargo.get(name).map_or_else(BTreeMap::new, |cargo| crates(name, &cargo.lock))

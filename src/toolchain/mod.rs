@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod compiler;
 pub mod description;
+pub mod end_of_life;
 pub mod go;
 pub mod parts;
 pub mod rustup;
