@@ -36,7 +36,8 @@ pub fn of_images(
                     let base = bases.iter().find(|((image, _), _)| image == at)?.1;
                     let suite = base.system.suite.clone().filter(is_own)?;
                     // Of other distributions there are no packages to compile against.
-                    let is_known = base.system.has_packages() || project.suites.contains_key(&suite);
+                    let is_known =
+                        base.system.has_packages() || project.suites.contains_key(&suite);
                     return is_known.then_some(suite);
                 }
                 Base::Scratch => return None,
