@@ -128,7 +128,7 @@ mod tests {
         let project = crate::config::parse("images.toml", &text).unwrap();
         let others = [("old", "bookworm"), ("on-old", "bookworm")];
         let others = others.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
-        assert_eq!(of_images(&project, "trixie"), others);
+        assert_eq!(of_images(&project, "trixie", &BTreeMap::new()), others);
         for what in ["binary x", "library a", "library b"] {
             assert_eq!(uses.of(what), both, "{what}");
         }
