@@ -99,7 +99,10 @@ fn integration_wrong_configurations() {
     insta::assert_snapshot!("version_no_tag", check(2, &[]));
     broken.edit("images.toml", "from = {", "from = { suite = \"sarge\",");
     let said = check(2, &[]);
-    assert!(said.contains("images.toml:11:1: [image.hello] wants the suite `sarge`"), "{said}");
+    assert!(
+        said.contains("there is no suite `sarge`: the configuration has no [suite.sarge]"),
+        "{said}"
+    );
 }
 
 #[test]
