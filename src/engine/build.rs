@@ -13,7 +13,7 @@ use super::resolve::{Resolver, platforms, project_state};
 use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
 use super::{Engine, pack, probe_report, programs};
-use crate::config::{self, FILE_NAME, Project};
+use crate::config::{self, Base, FILE_NAME, Project};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
 use crate::machine::process::JobTokens;
@@ -234,6 +234,9 @@ pub fn prepare(
     }
     // All is new in a new lock.
     let is_first = old_lock == Lock::default();
+    // What is not asked for any more is not older than anything.
+    let old_lock =
+        if request.pins == Pins::Compare { old_lock.only(&lock.names()) } else { old_lock };
     let moves = if is_first { BTreeSet::new() } else { lock.moved_from(&old_lock) };
     let plan = images::plan(&facts, &request.images, &wanted);
     let output = match &request.output {
@@ -259,6 +262,9 @@ fn released(lock: &Lock, project: &Project, pins: &Pins) -> Result<Lock, BuildEr
         let library = project.libraries.get(name).map(|library| &library.recipe);
         if let Some(config::LibraryRecipe::Packages(packages)) = library {
             found |= packages.iter().fold(false, |found, package| left.release(package) | found);
+        }
+        if let Some(Base::External(origin)) = project.images.get(name).map(|image| &image.from) {
+            found |= left.release(&origin.to_string());
         }
         if !found {
             let known: BTreeSet<String> = lock.names();

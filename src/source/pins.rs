@@ -66,6 +66,17 @@ impl Lock {
         self.names().len() < before
     }
 
+    /// What is pinned under `names`.
+    pub fn only(&self, names: &BTreeSet<String>) -> Self {
+        let mut only = self.clone();
+        only.toolchains.retain(|name, _| names.contains(name));
+        only.packages.retain(|name, _| names.contains(name));
+        only.sources.retain(|name, _| names.contains(name));
+        only.bases.retain(|name, _| names.contains(name));
+        only.cargo.retain(|name, _| names.contains(name));
+        only
+    }
+
     /// Takes back from `old` the tools of other machines that build, which this one did not
     /// ask for.
     pub fn keep_other_hosts(&mut self, old: &Self, host_architecture: &str) {

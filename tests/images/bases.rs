@@ -290,6 +290,18 @@ fn system_a_service_on_a_registry_and_a_docker_archive() {
     build(command.arg("--locked").env("XSTITCH_CACHE", folder.path().join("cache")), &plain);
     let (manifest, _) = image(&plain.join("target/images"), "arm64");
     assert_eq!(digests(&manifest)[..digests(&low).len()], digests(&low));
+    // Who asks is told, and moves by the name of the image.
+    let lock = |arguments: &[&str], code| {
+        let output = xstitch(&plain).arg("lock").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", crate::fixture::text(&output));
+        crate::fixture::text(&output)
+    };
+    let moved = format!("base {host}/base:1 ");
+    for (arguments, code) in [(["--check"].as_slice(), 1), (["--update", "x"].as_slice(), 0)] {
+        let said = lock(arguments, code);
+        assert!(said.contains(&moved) && said.contains(" → "), "{said}");
+    }
+    lock(&["--check"], 0);
     // Without the lock, the tag means what it means now.
     fs::remove_file(project.join("images.lock")).unwrap();
     assert_ne!(build(&mut xstitch(&project), &project), first);

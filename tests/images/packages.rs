@@ -12,11 +12,9 @@ use xstitch::source::archives::Archives;
 use xstitch::store::Store;
 use xstitch::toolchain::parts::{requests, root_request};
 
-use crate::fixture::cache;
-
-/// The machine's apt, with the state that all tests share.
-fn archives() -> Archives {
-    let store = Store::open(&cache()).unwrap();
+/// The machine's apt, with a state below `cache`.
+fn archives(cache: &Path) -> Archives {
+    let store = Store::open(cache).unwrap();
     let environment = Environment::snapshot().unwrap();
     let none = Default::default();
     Archives::new(&environment, &store, Path::new("/"), &none, None, false, Arc::default())
@@ -25,7 +23,7 @@ fn archives() -> Archives {
 /// What apt itself chooses, with lists that xstitch had it download.
 fn apt_closure(request: &PackageRequest, scratch: &Path) -> Option<BTreeSet<String>> {
     let architecture = &request.architecture;
-    let states = fs::read_dir(cache().join("v1/state/apt")).unwrap().flatten();
+    let states = fs::read_dir(scratch.join("v1/state/apt")).unwrap().flatten();
     let states = states.map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         name.starts_with(&format!("{architecture}-")) && path.join("updated").is_file()
@@ -78,8 +76,9 @@ fn apt_closure(request: &PackageRequest, scratch: &Path) -> Option<BTreeSet<Stri
 
 #[test]
 fn integration_closures_are_those_of_apt() {
-    let archives = archives();
+    // Its own, where no other test's choice of sources is.
     let scratch = tempfile::tempdir().unwrap();
+    let archives = archives(scratch.path());
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let mut wanted = Vec::new();
     for architecture in ["amd64", "arm64"] {
