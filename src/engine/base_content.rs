@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Engine;
 use super::execute::UnitError;
+use super::{Engine, vendor};
 use crate::archive::compression::extension;
 use crate::archive::images::ImageArchive;
 use crate::image::document::{DOCKER_LAYER, Document, parse, parse_configuration};
@@ -172,9 +172,20 @@ impl<'a> BaseContent<'a> {
 
     /// A document by its digest: from the store, or from where the base is.
     pub fn document(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<Vec<u8>, Finding> {
-        let kept = fs::read(self.engine.store.blob_path(digest)).ok();
-        if let Some(bytes) = kept.filter(|bytes| Digest::of(bytes) == *digest) {
+        let kept = || {
+            let bytes = fs::read(self.engine.store.blob_path(digest)).ok();
+            bytes.filter(|bytes| Digest::of(bytes) == *digest)
+        };
+        if let Some(bytes) = kept() {
             return Ok(bytes);
+        }
+        if self.engine.vendor.is_some() {
+            let scratch = self.scratch()?;
+            vendor::take_files(self.engine, std::iter::once(digest), scratch.path())
+                .map_err(|error| self.refused(error.message))?;
+            if let Some(bytes) = kept() {
+                return Ok(bytes);
+            }
         }
         if size_bytes.is_some_and(|size_bytes| size_bytes > DOCUMENT_BYTES_AT_MOST) {
             let why = format!("{digest} is larger than any manifest or configuration");
@@ -209,6 +220,9 @@ impl<'a> BaseContent<'a> {
 
     /// Puts a document into the store.
     pub fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Finding> {
+        if fs::read(self.engine.store.blob_path(digest)).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
         let scratch = self.scratch()?;
         let file = scratch.path().join("document");
         fs::write(&file, bytes).map_err(|error| self.refused(error))?;

@@ -9,12 +9,13 @@ use super::Engine;
 use super::natives::{native_builds, pre_builds};
 use super::suites;
 use crate::config::{Base, Kind, Project, Recipe};
+use crate::model::base::BaseSystem;
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
 use crate::plan::facts::{Facts, SysrootKey, is_tag, of_suite};
-use crate::source::archives::{PackageError, suite_from_os_release};
+use crate::source::archives::PackageError;
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
 use crate::toolchain::description::{Description, all, by_platform, host};
@@ -185,7 +186,7 @@ impl Resolver<'_> {
         }
         fs::read_to_string("/etc/os-release")
             .ok()
-            .and_then(|text| suite_from_os_release(&text))
+            .and_then(|text| BaseSystem::parse(&text).suite)
             .unwrap_or_else(|| "unknown".to_owned())
     }
 

@@ -73,9 +73,11 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
             let mut found = false;
             if !stop {
+                let ready = ready(plan, &chains, &waiting, &outcome, &mut keys);
+                // Bases need nothing but bases: one that is neither here nor there never runs.
                 let is_base = |index: &usize| plan.units[*index].is_base();
-                let held = waiting.iter().chain(&running).any(is_base);
-                for (index, key) in ready(plan, &chains, &waiting, &outcome, &mut keys) {
+                let held = running.iter().chain(ready.iter().map(|(index, _)| index)).any(is_base);
+                for (index, key) in ready {
                     if let Some(record) = engine.store.record(&key) {
                         waiting.remove(&index);
                         engine.tell(Event::Cached { unit: plan.units[index].name.clone() });

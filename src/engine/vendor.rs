@@ -17,6 +17,7 @@ use super::report::BuildError;
 use super::{Engine, fetch, schedule};
 use crate::archive::compression::Compression;
 use crate::archive::source::unpack_source;
+use crate::image::document::{Document, parse};
 use crate::image::filesystem::Filesystem;
 use crate::image::layer::pack;
 use crate::model::{Digest, Finding};
@@ -125,6 +126,12 @@ impl Prepared {
                 wanted.insert(place);
             }
         }
+        for document in self.base_documents().map_err(failed)? {
+            let place = folder.join(FILES).join(document.hex());
+            let blob = engine.store.blob_path(&document);
+            keep(&place, |new| copy_file(&blob, new).map(drop).map_err(text)).map_err(failed)?;
+            wanted.insert(place);
+        }
         for (index, unit) in plan.units.iter().enumerate().filter(|(_, unit)| is_kept_whole(unit)) {
             let needs: Vec<Digest> =
                 unit.needs.iter().map(|need| outcome.records[need].output).collect();
@@ -152,6 +159,21 @@ impl Prepared {
             }
         }
         Ok(report)
+    }
+
+    /// Indexes, manifests and configurations of bases from registries: what planning asks for.
+    fn base_documents(&self) -> Result<BTreeSet<Digest>, String> {
+        let mut documents = BTreeSet::new();
+        for base in self.facts.bases.values().filter(|base| base.origin.is_remote()) {
+            let pinned = self.lock.bases.get(&base.origin.to_string());
+            documents.extend(pinned.map(|pinned| pinned.digest));
+            documents.insert(base.manifest);
+            let manifest = fs::read(self.engine.store.blob_path(&base.manifest)).map_err(text)?;
+            if let Document::Manifest { config, .. } = parse(&manifest)? {
+                documents.insert(config.digest);
+            }
+        }
+        Ok(documents)
     }
 }
 

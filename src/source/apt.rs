@@ -19,9 +19,10 @@ use crate::archive::compression::decoder;
 use crate::machine::disk::available_bytes;
 use crate::machine::environment::Environment;
 use crate::machine::process::{Output, Process};
+use crate::model::Digest;
 use crate::model::event::Event;
 use crate::model::package::Package;
-use crate::model::{Digest, Hasher};
+use crate::store::hash_file;
 
 /// Lists younger than this are not asked for again.
 const LISTS_STAY_FRESH: Duration = Duration::from_secs(3600);
@@ -179,17 +180,7 @@ impl Apt {
             .map(|package| {
                 let version = package.version.replace(':', "%3a");
                 let name = format!("{}_{version}_{}.deb", package.name, package.architecture);
-                let path = destination.join(name);
-                let mut hasher = Hasher::new();
-                let copied =
-                    fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
-                copied.map_err(|source| PackageError::File { path: path.clone(), source })?;
-                match hasher.finish() {
-                    (digest, _) if digest == package.sha256 => Ok(path),
-                    (found, _) => {
-                        Err(PackageError::WrongHash { package: Box::new(package.clone()), found })
-                    }
-                }
+                checked(package, destination.join(name))
             })
             .collect()
     }
@@ -353,6 +344,17 @@ impl Apt {
 
 fn qualifier<'a>(package: &'a Package, architecture: &'a str) -> &'a str {
     if package.architecture == "all" { architecture } else { &package.architecture }
+}
+
+/// The file of a package, if it is what is pinned.
+pub(super) fn checked(package: &Package, path: PathBuf) -> Result<PathBuf, PackageError> {
+    match hash_file(&path) {
+        Ok((found, _)) if found == package.sha256 => Ok(path),
+        Ok((found, _)) => {
+            Err(PackageError::WrongHash { package: Box::new(package.clone()), found })
+        }
+        Err(source) => Err(PackageError::File { path, source }),
+    }
 }
 
 /// On a full disk apt may wait for ever, so room is made sure of before.

@@ -5,13 +5,11 @@
 //! chooses. Deliberately absent: unpacking, and what packages are for.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::apt::{Apt, check_room};
+use super::apt::{Apt, check_room, checked};
 use super::closure::{NoClosure, closure};
 use super::index::{Index, ListOrigin};
 use super::lists::run_time_depends;
@@ -21,9 +19,9 @@ pub use super::refusal::PackageError;
 use super::release_file::Release;
 use crate::config::suite_keys::Suite;
 use crate::machine::environment::Environment;
+use crate::model::Digest;
 use crate::model::event::Event;
 use crate::model::package::{Package, PackageRequest, PackageSet};
-use crate::model::{Digest, Hasher};
 use crate::store::Store;
 
 /// What a suite says of itself.
@@ -262,14 +260,13 @@ impl Archives {
         let mut files = Vec::new();
         for package in packages {
             let gone = || PackageError::NoSuchVersion { package: Box::new(package.clone()) };
-            let wrong =
-                |found| PackageError::WrongHash { package: Box::new(package.clone()), found };
             let mut versions = index.versions(&package.name).iter();
             let same = |id: &&u32| index.version(**id) == package.version;
             let id = *versions.find(same).ok_or_else(gone)?;
             let listed = index.package(id).ok_or_else(gone)?;
             if listed.sha256 != package.sha256 {
-                return Err(wrong(listed.sha256));
+                let (package, found) = (Box::new(package.clone()), listed.sha256);
+                return Err(PackageError::WrongHash { package, found });
             }
             let path = index.field(id, "Filename").ok_or_else(gone)?;
             let to = destination.join(package.sha256.hex());
@@ -277,15 +274,7 @@ impl Archives {
             if !archives[archive].package(path, package.size_bytes, &to, &self.access)? {
                 return Err(gone());
             }
-            let mut hasher = Hasher::new();
-            fs::File::open(&to)
-                .and_then(|mut file| io::copy(&mut file, &mut hasher))
-                .map_err(|source| PackageError::File { path: to.clone(), source })?;
-            let (found, _) = hasher.finish();
-            if found != package.sha256 {
-                return Err(wrong(found));
-            }
-            files.push(to);
+            files.push(checked(package, to)?);
         }
         Ok(files)
     }
@@ -396,25 +385,9 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The code name of a distribution's suite, from the text of its `os-release`.
-pub fn suite_from_os_release(text: &str) -> Option<String> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .map(|name| name.trim_matches('"').to_owned())
-        .filter(|name| !name.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suites_come_from_os_release() {
-        let check = suite_from_os_release;
-        assert_eq!(check("NAME=x\nVERSION_CODENAME=bookworm\n").as_deref(), Some("bookworm"));
-        assert_eq!(check("VERSION_CODENAME=\"noble\"").as_deref(), Some("noble"));
-        assert_eq!(check("NAME=x"), None);
-    }
 
     #[test]
     fn without_apt_the_only_suite_serves() {

@@ -92,6 +92,9 @@ impl Lock {
     /// What is another here than in `old`, each once.
     pub fn moved_from(&self, old: &Self) -> BTreeSet<Move> {
         let mut moves = BTreeSet::new();
+        if self == old {
+            return moves;
+        }
         for name in self.packages.keys().chain(old.packages.keys()) {
             let set = |lock: &Self| versions(lock.packages.get(name).map(|locked| &locked.set));
             differences(&set(old), &set(self), &mut moves);

@@ -302,6 +302,17 @@ fn system_a_service_on_a_registry_and_a_docker_archive() {
         assert!(said.contains(&moved) && said.contains(" → "), "{said}");
     }
     lock(&["--check"], 0);
+    // What the project keeps suffices without registry and cache.
+    let file = plain.join("images.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("version = \"1\"", "version = \"1\"\nvendor = \"kept\""))
+        .unwrap();
+    lock(&["--vendor"], 0);
+    let index = build(&mut xstitch(&plain), &plain);
+    let mut command = xstitch(&plain);
+    command.args(["--locked", "--offline"]).env("XSTITCH_CACHE", folder.path().join("empty"));
+    fs::remove_dir_all(plain.join("target")).unwrap();
+    assert_eq!(build(&mut command, &plain), index);
     // Without the lock, the tag means what it means now.
     fs::remove_file(project.join("images.lock")).unwrap();
     assert_ne!(build(&mut xstitch(&project), &project), first);
