@@ -144,7 +144,14 @@ fn unit_files_say_what_they_own_and_stay_readable() {
 fn unit_the_documentation_configures() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut examples = 0;
-    for name in ["README.md", "docs/bases.md", "docs/configuration.md", "docs/libraries.md"] {
+    let names = [
+        "README.md",
+        "docs/bases.md",
+        "docs/configuration.md",
+        "docs/libraries.md",
+        "docs/packages.md",
+    ];
+    for name in names {
         let text = fs::read_to_string(root.join(name)).unwrap();
         for block in text.split("```toml\n").skip(1) {
             let block = block.split("```").next().unwrap();

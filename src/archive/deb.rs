@@ -9,17 +9,16 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::compression::decoder;
+use super::exclude::Exclude;
 use super::{ArchiveError, Problem, path};
 
 /// How to unpack.
 #[derive(Clone, Debug, Default)]
 pub struct UnpackOptions {
-    /// Path prefixes that are left out.
-    pub exclude: Vec<String>,
+    /// What is left out.
+    pub exclude: Exclude,
     /// Whether absolute link targets become relative, so that the tree works anywhere.
     pub relative_links: bool,
-    /// Whether `usr/share/doc/*/copyright` is kept even where it is left out.
-    pub keep_copyright: bool,
 }
 
 /// What `control.tar` says.
@@ -31,6 +30,8 @@ pub struct Control {
     pub md5sums: String,
     /// Maintainer scripts by name (Debian policy 6).
     pub scripts: BTreeMap<String, String>,
+    /// Numbers of users and groups by path, of members that do not belong to 0 and 0.
+    pub owners: BTreeMap<String, (u64, u64)>,
 }
 
 impl Control {
@@ -44,7 +45,7 @@ impl Control {
 }
 
 /// Unpacks the package's data below `root` in merged-usr form; modes are the package's,
-/// owners are not kept.
+/// owners are only told.
 pub fn unpack_deb(
     deb: &Path,
     root: &Path,
@@ -58,7 +59,7 @@ pub fn unpack_deb(
     let io = |error: io::Error| failed(None, Problem::Io(error));
     let file = fs::File::open(deb).map_err(io)?;
     let mut archive = ar::Archive::new(io::BufReader::with_capacity(1 << 18, file));
-    let (mut control, mut data) = (None, false);
+    let (mut control, mut owners) = (None, None);
     while let Some(entry) = archive.next_entry() {
         let entry = entry.map_err(io)?;
         let name = String::from_utf8_lossy(entry.header().identifier()).into_owned();
@@ -69,15 +70,14 @@ pub fn unpack_deb(
                 Some(read_control(reader).map_err(|e| failed(Some(name.clone()), Problem::Io(e)))?);
         } else if let Some(extension) = name.strip_prefix("data.tar") {
             let reader = decoder(extension, entry).map_err(io)?;
-            unpack_data(reader, root, options)
+            let found = unpack_data(reader, root, options)
                 .map_err(|(member, problem)| failed(Some(member.unwrap_or(name)), problem))?;
-            data = true;
+            owners = Some(found);
         }
     }
-    if !data {
-        return Err(failed(None, Problem::Missing("data.tar")));
-    }
-    control.ok_or_else(|| failed(None, Problem::Missing("control.tar")))
+    let owners = owners.ok_or_else(|| failed(None, Problem::Missing("data.tar")))?;
+    let control = control.ok_or_else(|| failed(None, Problem::Missing("control.tar")))?;
+    Ok(Control { owners, ..control })
 }
 
 fn read_control(reader: impl Read) -> io::Result<Control> {
@@ -109,8 +109,9 @@ fn unpack_data(
     reader: impl Read,
     root: &Path,
     options: &UnpackOptions,
-) -> Result<(), MemberProblem> {
+) -> Result<BTreeMap<String, (u64, u64)>, MemberProblem> {
     let whole = |error| (None, Problem::Io(error));
+    let mut owners = BTreeMap::new();
     let mut archive = tar::Archive::new(reader);
     for entry in archive.entries().map_err(whole)? {
         let mut entry = entry.map_err(whole)?;
@@ -118,9 +119,10 @@ fn unpack_data(
         let blame = |problem| (Some(raw.clone()), problem);
         let cleaned = path::clean(&raw).ok_or_else(|| blame(Problem::Escapes))?;
         let name = path::merged(&cleaned);
+        let kind = entry.header().entry_type();
         if cleaned.is_empty()
             || path::MERGED.contains(&cleaned.as_str())
-            || excluded(&name, options)
+            || options.exclude.matches(&name, kind.is_symlink())
         {
             continue;
         }
@@ -130,8 +132,12 @@ fn unpack_data(
             let bytes = entry.link_name_bytes().unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let kind = entry.header().entry_type();
         let io = |error| blame(Problem::Io(error));
+        let header = entry.header();
+        let owner = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
+        if owner != (0, 0) {
+            owners.insert(name.clone(), owner);
+        }
         match kind {
             tar::EntryType::Directory => {
                 match fs::create_dir(&place) {
@@ -177,21 +183,7 @@ fn unpack_data(
             other => return Err(blame(Problem::Kind(format!("{other:?} member").to_lowercase()))),
         }
     }
-    Ok(())
-}
-
-fn excluded(name: &str, options: &UnpackOptions) -> bool {
-    let below = |prefix: &String| {
-        name == prefix
-            || name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'))
-    };
-    if !options.exclude.iter().any(below) {
-        return false;
-    }
-    let copyright = name.starts_with("usr/share/doc/")
-        && name.ends_with("/copyright")
-        && name.matches('/').count() == 4;
-    !(options.keep_copyright && copyright)
+    Ok(owners)
 }
 
 /// Whether a relative link at `path` points above the root.

@@ -4,6 +4,7 @@
 
 pub mod compression;
 pub mod deb;
+pub mod exclude;
 pub mod images;
 pub mod layer;
 pub mod path;

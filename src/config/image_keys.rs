@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::file_keys::files;
+use super::package_keys::{Treatment, package_keys, treatment};
 use super::raw::{Keys, Reader, Value};
 use super::valid::{folder, rust};
 use super::{Base, Binary, Image, Recipe};
@@ -18,8 +19,9 @@ pub fn image<'a>(
 ) -> Image {
     let place = keys.place();
     let (from_place, binaries_place) = (keys.place_of("from"), keys.place_of("binaries"));
+    let mut treated = Treatment::default();
     let from = match reader.take(&mut keys, "from") {
-        Some((place, value)) => base(reader, name, &place, value),
+        Some((place, value)) => base(reader, name, &place, value, &mut treated),
         None => {
             let finding = Finding::new("missing-key", format!("[image.{name}] needs `from`")).help(
                 "`from = \"scratch\"`, `from = \"IMAGE\"`, `from = \"HOST/NAME:TAG\"` or \
@@ -56,6 +58,7 @@ pub fn image<'a>(
             own.push(binary);
         }
     }
+    let packages = package_keys(reader, &mut keys, treated);
     let files = files(reader, name, &mut keys);
     let mut expose = Vec::new();
     for (place, port) in reader.placed_texts(&mut keys, "expose", false) {
@@ -73,6 +76,7 @@ pub fn image<'a>(
     let image = Image {
         from,
         from_place,
+        packages,
         binaries: own,
         binaries_place,
         files,
@@ -94,7 +98,13 @@ pub fn image<'a>(
 }
 
 /// What `from` means.
-fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a>) -> Base {
+fn base<'a>(
+    reader: &mut Reader<'a>,
+    image: &str,
+    place: &Place,
+    value: Value<'a>,
+    treated: &mut Treatment,
+) -> Base {
     if value.get_ref().is_str() {
         let text = reader.as_text("from", place, value).unwrap_or_default();
         return match text.as_str() {
@@ -138,6 +148,7 @@ fn base<'a>(reader: &mut Reader<'a>, image: &str, place: &Place, value: Value<'a
                     format!("`from` of [image.{image}] needs `packages`, a list of package names");
                 reader.problem("missing-key", place.clone(), message);
             }
+            *treated = treatment(reader, &mut keys);
             Base::Packages { suite, packages }
         }
     };

@@ -9,6 +9,7 @@ mod file_keys;
 mod image_keys;
 mod library;
 mod library_keys;
+mod package_keys;
 pub mod pre_build;
 mod raw;
 mod references;
@@ -26,6 +27,7 @@ use crate::model::{Finding, Place, Platform};
 pub use file_entry::{FileContent, FileEntry, FileSource};
 pub use file_keys::check_link;
 pub use library::{Kind, Library, LibraryRecipe, LibraryTarget, Link, PrebuiltFile, Strip};
+pub use package_keys::PackageKeys;
 pub use raw::suggest;
 pub use references::{image_order, library_closure};
 
@@ -184,6 +186,8 @@ pub struct Image {
     pub from: Base,
     /// Where that is named.
     pub from_place: Place,
+    /// What it says about packages.
+    pub packages: PackageKeys,
     /// Binaries, installed to `/usr/local/bin`.
     pub binaries: Vec<String>,
     /// Where those are named.

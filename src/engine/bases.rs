@@ -192,21 +192,23 @@ impl Resolver<'_> {
         Ok(joined.facts())
     }
 
-    /// Packages that the base of an image has, where others made it.
+    /// Packages that the base of an image has, with their versions, where others made it.
     pub(super) fn provided_by_base(
         &mut self,
         project: &Project,
         image: &str,
         platform: &Platform,
         bases: &BTreeMap<(String, Platform), BaseImage>,
-    ) -> Vec<String> {
+    ) -> BTreeMap<String, String> {
         let at = root_of(project, image);
-        let Some(base) = bases.get(&(at.to_owned(), platform.clone())) else { return Vec::new() };
+        let Some(base) = bases.get(&(at.to_owned(), platform.clone())) else {
+            return BTreeMap::new();
+        };
         match self.facts_of(base) {
-            Ok(facts) => facts.packages.into_keys().collect(),
+            Ok(facts) => facts.packages,
             Err(finding) => {
                 self.findings.push(finding.at(project.images[at].from_place.clone()));
-                Vec::new()
+                BTreeMap::new()
             }
         }
     }

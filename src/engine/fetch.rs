@@ -8,11 +8,11 @@ use super::execute::{UnitError, text};
 use super::library_lock::{lock_file, manifests, remove_if_there};
 use super::{Engine, vendor};
 use crate::archive::deb::{UnpackOptions, unpack_deb};
+use crate::archive::exclude::Exclude;
 use crate::machine::process::Process;
-use crate::model::action::{Shape, UnpackAction, VendorSources};
+use crate::model::action::{UnpackAction, VendorSources};
 use crate::model::event::Event;
 use crate::model::package::Package;
-use crate::store::normalise;
 
 /// Parts of packages that no toolchain needs.
 const DOCUMENTATION: [&str; 6] = [
@@ -86,37 +86,20 @@ pub fn unpack(
     out: &Path,
 ) -> Result<(), UnitError> {
     fetch(engine, unit, &action.packages, scratch)?;
-    let root = action.shape == Shape::Root;
-    let options = UnpackOptions {
-        exclude: DOCUMENTATION.iter().map(|path| (*path).to_owned()).collect(),
-        relative_links: !root,
-        keep_copyright: root,
-    };
+    if let Some(options) = &action.root {
+        return super::roots::unpack(engine, &action.packages, options, out);
+    }
+    let options = UnpackOptions { exclude: Exclude::new(&DOCUMENTATION), relative_links: true };
     for package in &action.packages {
         let deb = engine.store.blob_path(&package.sha256);
-        let control =
-            unpack_deb(&deb, out, &options).map_err(|error| format!("{package}: {error}"))?;
-        if root {
-            // Where scanners of images without a package manager look.
-            let folder = out.join("var/lib/dpkg/status.d");
-            fs::create_dir_all(&folder).map_err(text)?;
-            fs::write(folder.join(&package.name), &control.stanza).map_err(text)?;
-            fs::write(folder.join(format!("{}.md5sums", package.name)), &control.md5sums)
-                .map_err(text)?;
+        unpack_deb(&deb, out, &options).map_err(|error| format!("{package}: {error}"))?;
+    }
+    for name in ["bin", "lib", "lib32", "lib64", "libx32", "sbin"] {
+        if out.join("usr").join(name).is_dir() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), out.join(name)).map_err(text)?;
         }
     }
-    if !root {
-        for name in ["bin", "lib", "lib32", "lib64", "libx32", "sbin"] {
-            if out.join("usr").join(name).is_dir() {
-                std::os::unix::fs::symlink(format!("usr/{name}"), out.join(name)).map_err(text)?;
-            }
-        }
-        link_alternatives(&out.join("usr/bin")).map_err(text)?;
-    }
-    // Files written here get what any umask would leave; packages' own modes are theirs.
-    if root && !action.packages.is_empty() {
-        normalise(&out.join("var/lib/dpkg")).map_err(text)?;
-    }
+    link_alternatives(&out.join("usr/bin")).map_err(text)?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! It takes a plan, looks up what is there, runs the rest in parallel and leaves results
 //! in the store. Deliberately absent: deciding what to build, and the screen.
 
+mod additions;
 mod base_content;
 mod bases;
 pub mod build;
@@ -28,6 +29,7 @@ pub mod probe_report;
 mod programs;
 pub mod report;
 pub mod resolve;
+mod roots;
 mod schedule;
 mod secrets;
 pub mod snapshot;

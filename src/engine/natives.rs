@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use super::additions::{Runtimes, Sets, packages_of, provided};
 use super::patterns::Patterns;
 use super::resolve::Resolver;
 use super::suites::{Suites, Uses};
 use crate::config::pre_build::pre_build;
-use crate::config::{Base, Kind, LibraryRecipe, Project, Recipe, library_closure};
+use crate::config::{Kind, LibraryRecipe, Project, Recipe, library_closure};
 use crate::model::action::SourceReference;
 use crate::model::base::BaseImage;
 use crate::model::package::{PackageRequest, PackageSet};
@@ -285,18 +286,20 @@ impl Resolver<'_> {
         }
     }
 
-    /// For each image, library of packages and platform, the run-time packages that the
-    /// image's base lacks.
+    /// For each image and platform, the packages that it adds to its base; and with the
+    /// library, the run-time packages of a library of packages that it then lacks.
     pub(super) fn runtimes(
         &mut self,
         project: &Project,
         targets: &[&'static Description],
-        roots: &BTreeMap<(String, Platform), PackageSet>,
+        roots: &Sets,
         suites: &BTreeMap<String, String>,
         bases: &BTreeMap<(String, Platform), BaseImage>,
-    ) -> BTreeMap<(String, String, Platform), PackageSet> {
-        let mut runtimes: BTreeMap<(String, String, Platform), PackageSet> = BTreeMap::new();
+    ) -> (Sets, Runtimes) {
+        let (mut additions, mut runtimes) = (Sets::new(), Runtimes::new());
         for image_name in crate::config::image_order(project) {
+            let known = (roots, &mut additions, &runtimes);
+            self.addition(project, &image_name, targets, known, (suites, bases));
             let image = &project.images[&image_name];
             let binaries = image.binaries.iter().filter_map(|name| project.binaries.get(name));
             let libraries: Vec<String> =
@@ -309,25 +312,21 @@ impl Resolver<'_> {
                 }
                 for target in targets {
                     // What comes with one library is not brought again by the next.
-                    let mut provided =
-                        base_packages(project, &image_name, &target.platform, roots, &runtimes);
-                    provided.extend(self.provided_by_base(
-                        project,
-                        &image_name,
-                        &target.platform,
-                        bases,
-                    ));
+                    let sets = [roots, &additions];
+                    let platform = &target.platform;
+                    let mut there = packages_of(project, &image_name, platform, &sets, &runtimes);
+                    there.extend(self.provided_by_base(project, &image_name, platform, bases));
                     let architecture = &target.debian_architecture;
                     let mut names = Vec::new();
                     let suite = suites.get(&image_name).map(String::as_str);
                     for package in packages {
                         names.extend(self.run_time(suite, architecture, package, &library.place));
                     }
-                    names.retain(|name| !provided.contains(name));
+                    names.retain(|name| !there.contains_key(name));
                     let set = if names.is_empty() {
                         PackageSet::default()
                     } else {
-                        provided.extend(parts::root_request(architecture, &[]).provided);
+                        let provided = provided(&there, architecture, &names);
                         let mut request = parts::run_time_request(architecture, names, provided);
                         request.suite = suite.map(str::to_owned);
                         let name =
@@ -342,7 +341,7 @@ impl Resolver<'_> {
                 }
             }
         }
-        runtimes
+        (additions, runtimes)
     }
 
     /// Names of the run-time packages of a development package, as pinned or asked.
@@ -408,35 +407,6 @@ pub struct CompilePackages {
     /// `cmake` and `meson`.
     pub build_systems: BTreeMap<String, PackageSet>,
     userland_only: Vec<Vec<String>>,
-}
-
-/// Names of the packages that are in an image: of its base, and of the libraries that were
-/// looked at so far.
-fn base_packages(
-    project: &Project,
-    image: &str,
-    platform: &Platform,
-    roots: &BTreeMap<(String, Platform), PackageSet>,
-    runtimes: &BTreeMap<(String, String, Platform), PackageSet>,
-) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut at = image.to_owned();
-    loop {
-        if let Some(set) = roots.get(&(at.clone(), platform.clone())) {
-            names.extend(set.packages.iter().map(|package| package.name.clone()));
-        }
-        let brought = runtimes.iter().filter(|((of, _, on), _)| *of == at && on == platform);
-        for (_, set) in brought {
-            names.extend(set.packages.iter().map(|package| package.name.clone()));
-        }
-        match project.images.get(&at).map(|image| &image.from) {
-            Some(Base::Image(base)) => at.clone_from(base),
-            _ => break,
-        }
-    }
-    names.sort();
-    names.dedup();
-    names
 }
 
 impl Resolver<'_> {

@@ -5,13 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::execute::text;
-use super::{Engine, files, imports, library};
+use super::{Engine, files, imports, library, roots};
 use crate::archive::compression::Compression;
 use crate::gate;
 use crate::image::filesystem::Filesystem;
 use crate::image::layer::{self, PackedLayer};
 use crate::image::manifest::{self, Descriptor};
-use crate::image::root;
 use crate::image::summary::{LayerSummary, summarise};
 use crate::model::Platform;
 use crate::model::action::{LayerAction, LayerContent, ManifestAction};
@@ -53,13 +52,11 @@ pub fn layer(
     out: &Path,
 ) -> Result<(), String> {
     let mut files = match &action.content {
-        LayerContent::Root { furnish } => {
-            let mut files = Filesystem::from_folder(&tree(engine, &needs[0])).map_err(text)?;
-            root::trust(&mut files).map_err(text)?;
-            if *furnish {
-                root::furnish(&mut files);
-            }
-            files
+        LayerContent::Root { furnish, stages, apart } => {
+            // The folders of a base come after the trees.
+            let trees = &needs[..needs.len() - usize::from(action.placed)];
+            let trees: Vec<PathBuf> = trees.iter().map(|record| tree(engine, record)).collect();
+            roots::members(&trees, (*furnish, action.placed), stages, *apart)?
         }
         LayerContent::Outputs { files: outputs } => {
             let mut files = Filesystem::default();

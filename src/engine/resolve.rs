@@ -131,7 +131,8 @@ impl Resolver<'_> {
                 }
             }
         }
-        let runtimes = self.runtimes(project, &targets, &roots, &suites, &bases);
+        let (additions, runtimes) = self.runtimes(project, &targets, &roots, &suites, &bases);
+        self.ignored_scripts(project, &[&roots, &additions], &runtimes);
         self.glibc_floor(project, &roots, &compile.sysroots, &suites);
         if !self.findings.is_empty() {
             return None;
@@ -160,6 +161,7 @@ impl Resolver<'_> {
             sysroots: compile.sysroots,
             roots,
             bases,
+            additions,
             runtimes,
             natives,
             pre_builds,

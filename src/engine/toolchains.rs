@@ -348,7 +348,8 @@ impl Resolver<'_> {
             let scratch = self.engine.store.scratch().ok()?;
             let out = scratch.path().join("out");
             fs::create_dir(&out).ok()?;
-            let action = UnpackAction { packages: set.packages, shape: Shape::Toolchain };
+            let action =
+                UnpackAction { packages: set.packages, shape: Shape::Toolchain, root: None };
             let unpacked = super::fetch::unpack(
                 self.engine,
                 "the distribution's Go",

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: registries, layouts on disk, and where files come from.
 
+pub mod accounts;
 pub mod document;
 pub mod elf;
 pub mod filesystem;
@@ -11,4 +12,6 @@ pub mod layer;
 pub mod manifest;
 pub mod places;
 pub mod root;
+pub mod scripts;
+pub mod settle;
 pub mod summary;

@@ -25,7 +25,8 @@ const FOLDERS: [(&str, u32); 12] = [
     ("var/tmp", 0o1777),
 ];
 
-/// Adds what every image needs: merged-usr links, folders, users, name service.
+/// Adds what every image needs: merged-usr links, folders, name service. Users are
+/// [`super::accounts`].
 pub fn furnish(files: &mut Filesystem) {
     for name in MERGED_LINKS {
         files.add_link(name, &format!("usr/{name}"));
@@ -39,18 +40,26 @@ pub fn furnish(files: &mut Filesystem) {
     for (path, mode) in FOLDERS {
         files.add_folder(path, mode);
     }
+    if let Some(home) = files.nodes.get_mut("home/nonroot") {
+        home.owner = (65532, 65532);
+    }
     files.nodes.retain(|path, _| !path.starts_with("var/run/") && !path.starts_with("var/lock/"));
     files.add_link("var/run", "/run");
     files.add_link("var/lock", "/run/lock");
     files.add_folder("run/lock", 0o1777);
-    files.add_bytes("etc/passwd", include_str!("../../templates/root/passwd"), 0o644);
-    files.add_bytes("etc/group", include_str!("../../templates/root/group"), 0o644);
+    if files.nodes.contains_key("usr/lib/os-release") {
+        files.nodes.entry("etc/os-release".into()).or_insert_with(|| link("../usr/lib/os-release"));
+    }
     files.add_bytes("etc/nsswitch.conf", include_str!("../../templates/root/nsswitch.conf"), 0o644);
     files.add_parents();
 }
 
 fn folder() -> Node {
     Node::new(Kind::Folder, 0o755)
+}
+
+fn link(target: &str) -> Node {
+    Node::new(Kind::Link(target.to_owned()), 0o777)
 }
 
 /// Joins the certificates of the `ca-certificates` package into the bundle that TLS
@@ -97,6 +106,5 @@ mod tests {
         assert_eq!(bundle, b"a\nb\n");
         assert_eq!(files.nodes["lib64"].kind, Kind::Link("usr/lib64".into()));
         assert_eq!(files.nodes["tmp"].mode, 0o1777);
-        assert!(files.bytes("etc/passwd").unwrap().unwrap().ends_with(b"nologin\n"));
     }
 }

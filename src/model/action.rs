@@ -140,6 +140,22 @@ pub struct UnpackAction {
     pub packages: Vec<Package>,
     /// For what.
     pub shape: Shape,
+    /// What becomes of the packages of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootOptions>,
+}
+
+/// What is left out of the root of an image, and which maintainer scripts are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootOptions {
+    /// Patterns of paths that are left out, but for what licences ask for.
+    pub sets: Vec<String>,
+    /// Patterns of paths that are left out.
+    pub patterns: Vec<String>,
+    /// Packages whose scripts are ignored. Sorted.
+    pub ignored_scripts: Vec<String>,
+    /// Version of the table of known scripts.
+    pub scripts: Digest,
 }
 
 /// How a tool shares the machine's cores.
@@ -260,11 +276,15 @@ fn is_false(value: &bool) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "content")]
 pub enum LayerContent {
-    /// The whole tree of the only need, made into the root of an image.
+    /// Trees of packages, each a need, made into the root of an image.
     Root {
-        /// Whether the files that every image needs (users, name service, trust store)
-        /// are added.
+        /// Whether the files that every image needs (users, name service) are added.
         furnish: bool,
+        /// Numbers of trees of each stage that the root grew in; those of the layer last. A
+        /// layer without a stage has the only tree as it is, for one that settles it.
+        stages: Vec<usize>,
+        /// How many of the last stage's trees, its first, have a layer of their own.
+        apart: usize,
     },
     /// Files of the tree of the first need: path there, path in the image.
     Outputs {

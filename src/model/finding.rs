@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Where in a file something stands. Lines and columns count from 1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     /// The file, as the user would type it.
     pub file: String,

@@ -231,6 +231,8 @@ pub struct Facts {
     pub roots: BTreeMap<(String, Platform), PackageSet>,
     /// Bases that are not of the configuration, by image name and platform.
     pub bases: BTreeMap<(String, Platform), BaseImage>,
+    /// Packages that images add to their base, by image name and platform.
+    pub additions: BTreeMap<(String, Platform), PackageSet>,
     /// Run-time packages of libraries that a base lacks, by image, library and platform.
     pub runtimes: BTreeMap<(String, String, Platform), PackageSet>,
     /// Sources by `library NAME` or `binary NAME`.

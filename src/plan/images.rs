@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::bases::Standing;
 use super::facts::{Facts, Setting};
 use super::graph::{Plan, PlannedImage, Unit};
+use super::roots::Stage;
 use crate::config::{Base, Image, image_order};
 use crate::model::action::{
     Action, LayerAction, LayerContent, ManifestAction, Shape, UnpackAction,
@@ -98,12 +99,15 @@ pub struct Planner<'a> {
     done: BTreeMap<(String, Platform), Done>,
     /// What the layers that are planned now go onto, where others made it.
     pub standing: Option<Standing>,
+    /// Stages in which the root of an image grew.
+    pub(super) stages: BTreeMap<(String, Platform), Vec<Stage>>,
 }
 
 impl<'a> Planner<'a> {
     /// An empty plan.
     pub fn new(facts: &'a Facts) -> Self {
-        Self { facts, plan: Plan::default(), done: BTreeMap::new(), standing: None }
+        let (done, stages) = (BTreeMap::new(), BTreeMap::new());
+        Self { facts, plan: Plan::default(), done, standing: None, stages }
     }
 
     /// Adds a unit.
@@ -120,7 +124,12 @@ impl<'a> Planner<'a> {
     /// Adds the unit that unpacks sets into one tree.
     pub fn packages(&mut self, name: String, sets: &[&PackageSet], shape: Shape) -> usize {
         let packages = sets.iter().flat_map(|set| set.packages.iter().cloned()).collect();
-        self.unit(name, None, Action::UnpackPackages(UnpackAction { packages, shape }), vec![])
+        self.unit(
+            name,
+            None,
+            Action::UnpackPackages(UnpackAction { packages, shape, root: None }),
+            vec![],
+        )
     }
 
     /// Adds the unit that packs a layer.
@@ -166,15 +175,13 @@ impl<'a> Planner<'a> {
                 let tag = self.facts.tags().next().filter(|_| published);
                 Some(tag.map_or_else(|| base.clone(), |tag| self.facts.reference(base, &tag)))
             }
-            Base::Packages { .. } => {
-                layers.extend(self.root(name, platform));
-                None
-            }
+            Base::Packages { .. } => None,
             Base::External(_) => {
                 layers.extend(self.base(name, platform));
                 None
             }
         };
+        layers.extend(self.package_layers(name, image, platform));
         for binary in &image.binaries {
             let libraries = &self.facts.project.binaries[binary].libraries;
             for layer in self.library_layers(name, libraries, &setting) {
@@ -251,29 +258,6 @@ impl<'a> Planner<'a> {
         needs.extend(&layers);
         let action = Action::Manifest(Box::new(action));
         (self.unit(format!("manifest {name} {platform}"), None, action, needs), layers)
-    }
-
-    /// The layers of a root made of packages: what is the same everywhere, then the rest.
-    fn root(&mut self, name: &str, platform: &Platform) -> Vec<usize> {
-        let set = &self.facts.roots[&(name.to_owned(), platform.clone())];
-        let (common, own): (Vec<_>, Vec<_>) =
-            set.packages.iter().cloned().partition(|package| package.architecture == "all");
-        let parts = [
-            (own, "packages", format!(" {platform}"), true),
-            (common, "common packages", String::new(), false),
-        ];
-        let mut layers = Vec::new();
-        for (packages, title, which, furnish) in parts {
-            if packages.is_empty() {
-                continue;
-            }
-            let set = PackageSet { packages };
-            let name = format!("{name} {title}{which}");
-            let tree = self.packages(format!("root {name}"), &[&set], Shape::Root);
-            let content = LayerContent::Root { furnish };
-            layers.push(self.layer(format!("layer {name}"), title, content, vec![tree]));
-        }
-        layers
     }
 }
 

@@ -18,7 +18,7 @@
 use serde::Serialize;
 
 use super::Unit;
-use crate::model::action::Action;
+use crate::model::action::{Action, Shape, UnpackAction};
 use crate::model::{Configuration, Digest};
 
 /// Raised for a kind of action when the same text gives other bytes than before.
@@ -30,6 +30,8 @@ const fn version(action: &Action) -> u32 {
         Action::CheckPlatform { .. } => 3,
         // A layer that holds nothing is left out.
         Action::Manifest(_) => 2,
+        // What scripts would do is recorded.
+        Action::UnpackPackages(UnpackAction { shape: Shape::Root, .. }) => 3,
         // Programs have the names that the alternatives system would give them.
         Action::UnpackPackages(_) => 2,
         // Raised with what summaries of base layers hold.

@@ -8,12 +8,12 @@ use super::graph::Plan;
 use super::images::Planner;
 use super::mounts::Mounts;
 use crate::config::{Kind, Library, LibraryRecipe, Link, Strip, library_closure};
+use crate::model::Configuration;
 use crate::model::action::{
     Action, JobStyle, LayerContent, LibraryProduct, ProcessAction, ProjectFile, Shape,
     VendorSources,
 };
 use crate::model::source::Origin;
-use crate::model::{Configuration, Platform};
 use crate::recipe::cargo::{Cargo, Crate, shell};
 use crate::recipe::environment::library_folder;
 use crate::recipe::native::{Native, Outcome, quoted};
@@ -282,18 +282,6 @@ impl Planner<'_> {
             }
         }
         layers
-    }
-
-    /// The layer of the run-time packages of a library, as far as the image's base lacks them.
-    fn runtime_layer(&mut self, image: &str, name: &str, platform: &Platform) -> Option<usize> {
-        let facts = self.facts;
-        let key = (image.to_owned(), name.to_owned(), platform.clone());
-        let set = facts.runtimes.get(&key).filter(|set| !set.packages.is_empty())?;
-        let unit = format!("root {image} packages of {name} {platform}");
-        let tree = self.packages(unit, &[set], Shape::Root);
-        let title = format!("packages of {name}");
-        let content = LayerContent::Root { furnish: false };
-        Some(self.layer(format!("layer {image} {title} {platform}"), &title, content, vec![tree]))
     }
 }
 

@@ -13,5 +13,6 @@ pub mod images;
 pub mod key;
 pub mod libraries;
 pub mod mounts;
+pub mod roots;
 
 pub use graph::{Plan, Unit};

@@ -8,6 +8,7 @@ pub mod apt;
 pub mod archives;
 pub mod closure;
 pub mod index;
+pub mod installed;
 pub mod list_file;
 pub mod lists;
 pub mod lock;

@@ -158,7 +158,7 @@ fn check_sharing(service: &str, amd64: &Image, arm64: &Image) {
             (one.title.strip_prefix("xstitch: ").unwrap(), one.digest == other.digest)
         })
         .collect();
-    let base = [("packages", false), ("common packages", true), ("binary healthcheck", false)];
+    let base = [("common packages", true), ("packages", false), ("binary healthcheck", false)];
     let wanted: Vec<_> = base.into_iter().chain(own_layers(service)).collect();
     assert_eq!(layers, wanted);
 }

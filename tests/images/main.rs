@@ -27,6 +27,7 @@ mod monorepo;
 mod packages;
 mod packages_http;
 mod probes;
+mod roots;
 mod service;
 mod signed_archive;
 mod small;

