@@ -175,7 +175,7 @@ fn own_layers(service: &str) -> Vec<(&'static str, bool)> {
             ("binary agent", false),
             ("binary ledger", false),
         ],
-        "auth" => vec![("files", true), ("binary auth", false)],
+        "auth" => vec![("packages of openssl", false), ("files", true), ("binary auth", false)],
         _ => vec![("files", true), ("binary vault", false)],
     }
 }
