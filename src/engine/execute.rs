@@ -79,7 +79,9 @@ pub fn execute(
         Action::CheckBase { name, platform } => {
             imports::check(engine, name, platform, needs, &out)?;
         }
-        Action::PlaceFolders { folders } => imports::places(engine, folders, needs, &out)?,
+        Action::PlaceFolders { folders, texts } => {
+            imports::places(engine, (folders, *texts), needs, &out)?;
+        }
         Action::CheckPlatform { image, platform } => pack::check(engine, image, platform, needs)?,
         Action::Manifest(action) => pack::manifest(engine, action, needs, &out)?,
         Action::Index { platforms, annotations, .. } => {

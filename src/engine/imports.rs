@@ -130,7 +130,7 @@ pub fn check(
         return Err(findings.join("\n"));
     }
     write(&out.join(LAYER_SUMMARY), &serde_json::to_vec(&joined.summary).map_err(text)?)?;
-    let paths = Paths { texts: BTreeMap::new(), ..joined.all };
+    let paths = Paths { texts: joined.growing(), ..joined.all };
     write(&out.join(PATHS), &serde_json::to_vec(&paths).map_err(text)?)?;
     write(&out.join(TITLE), format!("base {name}").as_bytes())
 }
@@ -140,18 +140,20 @@ pub fn base_title(engine: &Engine, record: &Record) -> Option<String> {
     fs::read_to_string(tree(engine, record).join(TITLE)).ok()
 }
 
-/// Leaves where folders are on the base that the only need joined.
+/// Leaves where folders are on the base that the only need joined, and the files that
+/// packages add lines to where they are asked for.
 pub fn places(
     engine: &Engine,
-    folders: &[String],
+    (folders, texts): (&[String], bool),
     needs: &[Record],
     out: &Path,
 ) -> Result<(), String> {
     let place = needs.first().map(|need| tree(engine, need)).ok_or("there is no base")?;
     let summary = read(&place.join(LAYER_SUMMARY))?;
-    let all = read(&place.join(PATHS))?;
+    let all: Paths = read(&place.join(PATHS))?;
+    let texts = if texts { all.texts.clone() } else { BTreeMap::new() };
     let joined = Joined { summary, all, broken: Vec::new() };
-    let places = Places::of(&joined, folders);
+    let places = Places { texts, ..Places::of(&joined, folders) };
     write(&out.join(PLACES), &serde_json::to_vec(&places).map_err(text)?)
 }
 

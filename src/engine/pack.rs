@@ -11,6 +11,7 @@ use crate::gate;
 use crate::image::filesystem::Filesystem;
 use crate::image::layer::{self, PackedLayer};
 use crate::image::manifest::{self, Descriptor};
+use crate::image::settle::Root;
 use crate::image::summary::{LayerSummary, summarise};
 use crate::model::Platform;
 use crate::model::action::{LayerAction, LayerContent, ManifestAction};
@@ -51,12 +52,20 @@ pub fn layer(
     threads: usize,
     out: &Path,
 ) -> Result<(), String> {
+    let places = match needs.last().filter(|_| action.placed) {
+        Some(record) => Some(imports::read_places(engine, record)?),
+        None => None,
+    };
     let mut files = match &action.content {
         LayerContent::Root { furnish, stages, apart } => {
             // The folders of a base come after the trees.
             let trees = &needs[..needs.len() - usize::from(action.placed)];
             let trees: Vec<PathBuf> = trees.iter().map(|record| tree(engine, record)).collect();
-            roots::members(&trees, (*furnish, action.placed), stages, *apart)?
+            let root = match &places {
+                Some(places) => Root::on_base(places.texts.clone()),
+                None => Root::new(*furnish),
+            };
+            roots::members(&trees, root, stages, *apart)?
         }
         LayerContent::Outputs { files: outputs } => {
             let mut files = Filesystem::default();
@@ -80,8 +89,8 @@ pub fn layer(
         }
         LayerContent::Files { members } => files::collect(engine, members, out)?,
     };
-    if let Some(record) = needs.last().filter(|_| action.placed) {
-        imports::read_places(engine, record)?.settle(&mut files);
+    if let Some(places) = places {
+        places.settle(&mut files);
     }
     files.add_parents();
     let compression: Compression = action.compression.parse()?;

@@ -77,15 +77,14 @@ fn read(tree: &Path) -> Result<(Filesystem, Record), String> {
     Ok((Filesystem::from_folder(tree).map_err(text)?, record))
 }
 
-/// Members of a layer of a root that grew in stages: those of the last, which the layers
-/// below have not. `is_foreign` tells whether it stands on a base that others made.
+/// Members of a layer of a `root` that grows in stages: those of the last, which the layers
+/// below have not.
 pub fn members(
     trees: &[PathBuf],
-    (furnish, is_foreign): (bool, bool),
+    mut root: Root,
     stages: &[usize],
     apart: usize,
 ) -> Result<Filesystem, String> {
-    let mut root = Root::new(furnish);
     let mut below = Filesystem::default();
     let mut left = trees;
     for (stage, count) in stages.iter().enumerate() {
@@ -106,13 +105,7 @@ pub fn members(
             operations.extend(record.operations);
         }
         operations.sort_by(|(one, _), (other, _)| one.cmp(other));
-        if let Some(package) = root.settle(&operations)?.filter(|_| is_foreign) {
-            return Err(format!(
-                "{package} needs users or groups, which a base that others made does not get\n  \
-                 help: make the base of packages, or write `scripts = {{ {package} = \"ignore\" }}` \
-                 if the image needs them not"
-            ));
-        }
+        root.settle(&operations)?;
     }
     if let ([], [tree]) = (stages, trees) {
         let (files, record) = read(tree)?;

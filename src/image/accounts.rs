@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 pub struct User {
     /// Name.
     pub name: String,
+    /// What stands for its password.
+    pub password: String,
     /// Number.
     pub number: u64,
     /// Number of its group.
@@ -28,10 +30,18 @@ pub struct User {
 pub struct Group {
     /// Name.
     pub name: String,
+    /// What stands for its password.
+    pub password: String,
     /// Number.
     pub number: u64,
     /// Names of its members.
     pub members: Vec<String>,
+}
+
+impl Group {
+    fn new(name: &str, number: u64) -> Self {
+        Self { name: name.to_owned(), password: "x".to_owned(), number, members: vec![] }
+    }
 }
 
 /// Users and groups, in the order of their files.
@@ -39,6 +49,8 @@ pub struct Group {
 pub struct Accounts {
     users: Vec<User>,
     groups: Vec<Group>,
+    /// Lines of both files that are of another kind, which stay at their ends.
+    others: [Vec<String>; 2],
 }
 
 /// A user that is asked for.
@@ -132,13 +144,17 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// Reads `etc/passwd` and `etc/group` (passwd(5), group(5)); other lines are left out.
+    /// Reads `etc/passwd` and `etc/group` (passwd(5), group(5)). Other lines are kept as they
+    /// are.
     pub fn parse(passwd: &str, group: &str) -> Self {
         let user = |line: &str| {
             let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, number, group, comment, home, shell] = fields[..] else { return None };
+            let [name, password, number, group, comment, home, shell] = fields[..] else {
+                return None;
+            };
             Some(User {
                 name: name.to_owned(),
+                password: password.to_owned(),
                 number: number.parse().ok()?,
                 group: group.parse().ok()?,
                 comment: comment.to_owned(),
@@ -148,17 +164,25 @@ impl Accounts {
         };
         let group_of = |line: &str| {
             let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, number, members] = fields[..] else { return None };
+            let [name, password, number, members] = fields[..] else { return None };
             let members = members.split(',').filter(|name| !name.is_empty());
             Some(Group {
                 name: name.to_owned(),
+                password: password.to_owned(),
                 number: number.parse().ok()?,
                 members: members.map(str::to_owned).collect(),
             })
         };
+        let others = |text: &str, is_known: &dyn Fn(&str) -> bool| {
+            text.lines().filter(|line| !is_known(line)).map(str::to_owned).collect()
+        };
         Self {
             users: passwd.lines().filter_map(user).collect(),
             groups: group.lines().filter_map(group_of).collect(),
+            others: [
+                others(passwd, &|line| user(line).is_some()),
+                others(group, &|line| group_of(line).is_some()),
+            ],
         }
     }
 
@@ -207,11 +231,12 @@ impl Accounts {
             let own_group = wanted.is_none_or(|user| user.group.is_none());
             let asked = groups.iter().any(|group| group == name);
             if (own_group || asked) && self.group(name).is_none() {
-                self.groups.push(Group { name: name.to_owned(), number, members: vec![] });
+                self.groups.push(Group::new(name, number));
             }
             let Some(wanted) = wanted.filter(|_| self.user(name).is_none()) else { continue };
             self.users.push(User {
                 name: name.to_owned(),
+                password: "x".to_owned(),
                 number,
                 group: number,
                 comment: wanted.comment.clone(),
@@ -246,13 +271,14 @@ impl Accounts {
         if let Some((_, number)) = group
             && self.group(name).is_none()
         {
-            self.groups.push(Group { name: name.to_owned(), number: *number, members: vec![] });
+            self.groups.push(Group::new(name, *number));
         }
         if let Some((_, number, group, home)) = user
             && self.user(name).is_none()
         {
             self.users.push(User {
                 name: name.to_owned(),
+                password: "x".to_owned(),
                 number: *number,
                 group: *group,
                 comment: name.to_owned(),
@@ -296,18 +322,21 @@ impl Accounts {
     /// The text of `etc/passwd`.
     pub fn passwd(&self) -> String {
         let line = |user: &User| {
-            let User { name, number, group, comment, home, shell } = user;
-            format!("{name}:x:{number}:{group}:{comment}:{home}:{shell}\n")
+            let User { name, password, number, group, comment, home, shell } = user;
+            format!("{name}:{password}:{number}:{group}:{comment}:{home}:{shell}\n")
         };
-        self.users.iter().map(line).collect()
+        let others = self.others[0].iter().map(|line| format!("{line}\n"));
+        self.users.iter().map(line).chain(others).collect()
     }
 
     /// The text of `etc/group`.
     pub fn group_file(&self) -> String {
         let line = |group: &Group| {
-            format!("{}:x:{}:{}\n", group.name, group.number, group.members.join(","))
+            let Group { name, password, number, members } = group;
+            format!("{name}:{password}:{number}:{}\n", members.join(","))
         };
-        self.groups.iter().map(line).collect()
+        let others = self.others[1].iter().map(|line| format!("{line}\n"));
+        self.groups.iter().map(line).chain(others).collect()
     }
 }
 

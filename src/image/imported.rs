@@ -22,8 +22,16 @@ const SPARSE_BYTES_AT_MOST: u64 = 256 << 20;
 /// Links on the way of one path that an operating system follows before it calls them a loop.
 const LINKS_AT_MOST: usize = 40;
 /// Files whose text says what a base is.
-const TEXTS: [&str; 5] =
-    ["etc/group", "etc/os-release", "etc/passwd", "usr/lib/os-release", "var/lib/dpkg/status"];
+const TEXTS: [&str; 6] = [
+    "etc/group",
+    "etc/os-release",
+    "etc/passwd",
+    "etc/shells",
+    "usr/lib/os-release",
+    "var/lib/dpkg/status",
+];
+/// Files of a base that packages on it add lines to.
+const GROWING: [&str; 3] = ["etc/group", "etc/passwd", "etc/shells"];
 /// Where bases without dpkg keep what it would know.
 const STATUS_FOLDER: &str = "var/lib/dpkg/status.d/";
 
@@ -313,6 +321,12 @@ impl Joined {
             path = self.real(&target);
         }
         self.all.texts.get(&path)
+    }
+
+    /// Texts of the files that packages on the base add lines to, of those that are there.
+    pub fn growing(&self) -> BTreeMap<String, String> {
+        let texts = GROWING.iter().filter_map(|path| Some((*path, self.text(path)?)));
+        texts.map(|(path, text)| (path.to_owned(), text.clone())).collect()
     }
 
     /// What the base is.

@@ -18,6 +18,9 @@ pub struct Places {
     pub moved: BTreeMap<String, String>,
     /// Folders of the base on the way that are not root's with mode 755: mode and owner.
     pub folders: BTreeMap<String, (u32, u64, u64)>,
+    /// Files of the base that packages on it add lines to, where they are asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<String, String>,
 }
 
 impl Places {

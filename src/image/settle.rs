@@ -32,6 +32,8 @@ pub struct Root {
     pub files: Filesystem,
     furnished: bool,
     accounts: Option<Accounts>,
+    /// Files of a base that others made.
+    texts: BTreeMap<String, String>,
     /// Candidates by generic name: all that ever came.
     alternatives: BTreeMap<String, Vec<Candidate>>,
 }
@@ -51,6 +53,18 @@ impl Root {
         Self { furnished, ..Self::default() }
     }
 
+    /// What goes onto a base that others made, of which these files may get more lines.
+    pub fn on_base(texts: BTreeMap<String, String>) -> Self {
+        let text = |path: &str| texts.get(path).map(String::as_str);
+        let accounts = match (text("etc/passwd"), text("etc/group")) {
+            (None, None) => None,
+            (passwd, group) => {
+                Some(Accounts::parse(passwd.unwrap_or_default(), group.unwrap_or_default()))
+            }
+        };
+        Self { accounts, texts, ..Self::default() }
+    }
+
     /// Adds the files of packages, without doing anything else.
     pub fn unpack(&mut self, tree: Filesystem, record: &Record) {
         for (path, mut node) in tree.nodes {
@@ -68,9 +82,8 @@ impl Root {
         }
     }
 
-    /// Does what every image needs, and `operations` of the packages that came. Returns the
-    /// first package that brought or named a user or group that was not there.
-    pub fn settle(&mut self, operations: &[(String, Operation)]) -> Result<Option<String>, String> {
+    /// Does what every image needs, and `operations` of the packages that came.
+    pub fn settle(&mut self, operations: &[(String, Operation)]) -> Result<(), String> {
         if self.furnished {
             root::furnish(&mut self.files);
         }
@@ -81,20 +94,8 @@ impl Root {
         };
         let before = accounts.clone();
         self.add_accounts(&mut accounts, operations);
-        let mut needs_users = None;
         for (package, operation) in operations {
-            let is_account = matches!(
-                operation,
-                Operation::Group { .. }
-                    | Operation::User { .. }
-                    | Operation::Member { .. }
-                    | Operation::Sysusers { .. }
-            );
-            let known = accounts.clone();
             self.apply(operation, &mut accounts).map_err(|why| format!("{package}: {why}"))?;
-            if is_account || accounts != known {
-                needs_users.get_or_insert_with(|| package.clone());
-            }
         }
         self.link_alternatives();
         if self.furnished || accounts != before {
@@ -103,7 +104,7 @@ impl Root {
         }
         self.accounts = Some(accounts);
         self.files.add_parents();
-        Ok(needs_users)
+        Ok(())
     }
 
     /// The members that `below` has not, with the folders that they are in.
@@ -173,8 +174,10 @@ impl Root {
     }
 
     fn text(&self, path: &str) -> Option<String> {
-        let bytes = self.files.bytes(path)?.ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        match self.files.bytes(path) {
+            Some(bytes) => Some(String::from_utf8_lossy(&bytes.ok()?).into_owned()),
+            None => self.texts.get(path).cloned(),
+        }
     }
 
     fn apply(&mut self, operation: &Operation, accounts: &mut Accounts) -> Result<(), String> {
@@ -244,6 +247,9 @@ impl Root {
             Operation::Shell { path } => {
                 let mut text = self.text("etc/shells").unwrap_or_default();
                 if !text.lines().any(|line| line == path) {
+                    if !text.is_empty() && !text.ends_with('\n') {
+                        text.push('\n');
+                    }
                     text.push_str(path);
                     text.push('\n');
                     self.files.add_bytes("etc/shells", text, 0o644);

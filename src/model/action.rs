@@ -84,6 +84,8 @@ pub enum Action {
     PlaceFolders {
         /// The folders, without leading slash. Sorted.
         folders: Vec<String>,
+        /// Whether the files that packages add lines to, as users, are asked for as well.
+        texts: bool,
     },
     /// Check the ELF files of an image against its platform and one another.
     CheckPlatform {

@@ -64,7 +64,8 @@ impl Planner<'_> {
                 parent(&format!("{}{}", member.to, if is_folder { "/x" } else { "" }));
             }),
         }
-        let action = Action::PlaceFolders { folders: folders.into_iter().collect() };
+        let texts = matches!(content, LayerContent::Root { .. });
+        let action = Action::PlaceFolders { folders: folders.into_iter().collect(), texts };
         let name = format!("folders of {}", self.plan.units[check].name);
         Some(self.unit(name, None, action, vec![check]))
     }

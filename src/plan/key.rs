@@ -35,7 +35,9 @@ const fn version(action: &Action) -> u32 {
         // Programs have the names that the alternatives system would give them.
         Action::UnpackPackages(_) => 2,
         // Raised with what summaries of base layers hold.
-        Action::ImportLayer(_) => 1,
+        Action::ImportLayer(_) => 2,
+        // It keeps the texts that packages on the base add to.
+        Action::CheckBase { .. } => 2,
         _ => 1,
     }
 }

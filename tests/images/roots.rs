@@ -1,8 +1,9 @@
 //! Images of packages: what is refused, what is left out, and popular packages that run and
 //! that a scanner sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -58,6 +59,73 @@ fn integration_unknown_scripts_are_refused_and_can_be_ignored() {
     let ignored = format!("{image}scripts = {{ docker-registry = \"ignore\" }}\n");
     let project = project(folder.path(), &ignored);
     build(&mut xstitch(&project), &project);
+}
+
+/// Members of a layer: path, mode, owner and text.
+fn members(layout: &Path, digest: &str) -> BTreeMap<String, (u32, u64, String)> {
+    let blob = fs::File::open(layout.join("blobs/sha256").join(&digest[7..])).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(blob));
+    let mut members = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        let header = entry.header();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        members.insert(path, (header.mode().unwrap(), header.uid().unwrap(), text));
+    }
+    members
+}
+
+#[test]
+fn integration_packages_on_a_base_that_others_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let others = project(
+        &folder.path().join("others"),
+        "[image.base]\nfrom = { packages = [\"base-files\", \"base-passwd\", \"libc6\"] }\n\
+         files = [{ from = \"passwd\", to = \"/etc/passwd\" }]\n",
+    );
+    let passwd = "root:*:0:0:Admin:/root:/bin/bash\ntheirs:x:101:101::/:/bin/false\n";
+    fs::write(others.join("passwd"), passwd).unwrap();
+    build(&mut xstitch(&others), &others);
+    let own = project(
+        &folder.path().join("own"),
+        "[image.low]\nfrom = { layout = \"base\" }\npackages = [\"redis-server\", \"libc6\"]\n\
+         [image.high]\nfrom = \"low\"\npackages = [\"memcached\", \"ca-certificates\"]\n",
+    );
+    succeed(Command::new("cp").arg("-r").arg(others.join("target/images")).arg(own.join("base")));
+    build(&mut xstitch(&own), &own);
+    let place = own.join("target/images");
+    let layout = Layout::open(&place);
+    let images = layout.images();
+    let layers = |name: &str| {
+        let mut platforms = layout.platforms(&layout.json(&images[name]));
+        platforms.remove("linux/amd64").unwrap().layers
+    };
+    let titles = |name: &str| -> Vec<String> {
+        layers(name).iter().map(|layer| layer.title.replace("xstitch: ", "")).collect()
+    };
+    let low = ["packages", "files", "added packages"];
+    assert_eq!(titles("low:1"), low);
+    let above = ["common added packages", "added packages"];
+    assert_eq!(titles("high:1"), [&low[..], &above].concat());
+    let high = layers("high:1");
+
+    // What the base says of its users stays, and its packages do not come again.
+    let added = members(&place, &layers("low:1").last().unwrap().digest);
+    let (_, _, users) = &added["etc/passwd"];
+    assert!(users.starts_with(passwd), "{users}");
+    assert!(users.contains("\nredis:x:102:102:"), "{users}");
+    assert_eq!(added["var/lib/redis/"].1, 102, "redis owns its folder");
+    assert!(added.contains_key("usr/bin/redis-server"));
+    assert!(!added.contains_key("var/lib/dpkg/status.d/libc6"));
+    let added = members(&place, &high.last().unwrap().digest);
+    let (_, _, users) = &added["etc/passwd"];
+    assert!(users.contains("\nredis:x:102:102:") && users.contains("\nmemcache:x:103:"), "{users}");
+    // Certificates are the same everywhere.
+    let common = members(&place, &high[high.len() - 2].digest);
+    assert!(common["etc/ssl/certs/ca-certificates.crt"].2.contains("BEGIN CERTIFICATE"));
 }
 
 /// What runs, by image: a command line, and what it says.

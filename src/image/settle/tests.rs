@@ -113,3 +113,29 @@ fn owners_come_from_the_record() {
     assert_eq!(paths, ["usr", "usr/sbin", "usr/sbin/unix_chkpwd"]);
     assert_eq!(root.files.nodes["usr/sbin/unix_chkpwd"].owner, (0, 42));
 }
+
+#[test]
+fn packages_on_a_foreign_base_add_to_what_it_has() {
+    let texts = [
+        ("etc/passwd", "root:*:0:0:Admin:/root:/bin/ash\nredis:x:101:102::/:/bin/false\n+::::::\n"),
+        ("etc/group", "root:!:0:\nredis:x:102:\n"),
+        ("etc/shells", "/bin/ash"),
+    ];
+    let texts = texts.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
+    let mut root = Root::on_base(texts);
+    root.settle(&[]).unwrap();
+    assert!(root.files.nodes.is_empty(), "nothing was asked: {:?}", root.files.nodes);
+    let user = r#"{"do":"user","name":"NAME","home":"/x","shell":"/bin/false","comment":""}"#;
+    let operations = [
+        operation(&user.replace("NAME", "redis")),
+        operation(&user.replace("NAME", "web")),
+        operation(r#"{"do":"shell","path":"/bin/dash"}"#),
+    ];
+    root.settle(&operations).unwrap();
+    let text = |path: &str| String::from_utf8(root.files.bytes(path).unwrap().unwrap()).unwrap();
+    let passwd = "root:*:0:0:Admin:/root:/bin/ash\nredis:x:101:102::/:/bin/false\n\
+                  web:x:103:103::/x:/bin/false\n+::::::\n";
+    assert_eq!(text("etc/passwd"), passwd);
+    assert_eq!(text("etc/group"), "root:!:0:\nredis:x:102:\nweb:x:103:\n");
+    assert_eq!(text("etc/shells"), "/bin/ash\n/bin/dash\n");
+}
