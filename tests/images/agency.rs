@@ -11,6 +11,7 @@ use crate::fixture::{
     build, cache, copy, publish, registry, repository, set_platforms, succeed, text, xstitch,
 };
 use crate::layout::{Image, Layout, sha256};
+use crate::scanner;
 use crate::service::{Root, Service};
 use crate::targets::{Archive, without_rust_version};
 use crate::tools::{has, tool};
@@ -45,6 +46,7 @@ fn system_the_agency_is_built_published_and_run() {
             let source = format!("docker://{registry}/{name}");
             let root = Root::unpack(&source, platform, emulator, folder.path());
             check_service(&root, service, &version, &project);
+            check_packages(&root, &layout, &name, platform, folder.path());
             fs::remove_dir_all(&root.folder).unwrap();
         }
     }
@@ -72,12 +74,20 @@ fn system_the_agency_runs_on_arm_v7() {
         let source = format!("docker://{registry}/{name}");
         let root = Root::unpack(&source, "linux/arm/v7", Some("qemu-arm-static"), folder.path());
         check_service(&root, service, &version, &project);
+        check_packages(&root, &layout, &name, "linux/arm/v7", folder.path());
         fs::remove_dir_all(&root.folder).unwrap();
     }
     // What libzmq found out is what it finds out elsewhere.
     let answers = zmq_answers(&project, "linux/arm/v7");
     assert!(answers.len() > 10, "{answers:?}");
     assert_eq!(answers["ZMQ_HAVE_SO_KEEPALIVE"], "yes");
+}
+
+/// A scanner sees the packages of the base, and what `auth` brings on top.
+fn check_packages(root: &Root, layout: &Path, name: &str, platform: &str, place: &Path) {
+    let seen = scanner::check(&root.folder, (layout, name.to_owned()), platform, place);
+    let wanted = if name.starts_with("auth") { 11 } else { 10 };
+    assert!(seen.is_none_or(|seen| seen == wanted), "{name} {platform}: {seen:?}");
 }
 
 /// What the report of probes says of libzmq's own questions on a platform.

@@ -28,6 +28,7 @@ mod packages;
 mod packages_http;
 mod probes;
 mod roots;
+mod scanner;
 mod service;
 mod signed_archive;
 mod small;

