@@ -11,6 +11,8 @@ use crate::table::{Row, Target};
 
 const RUNS: usize = 5;
 const LARGE_FILE_BYTES: u64 = 640 << 20;
+/// Of a layer that a base has. One run, because memory does not vary as time does.
+const LARGE_BASE_BYTES: u64 = 2 << 30;
 const TARGET: Target = Target::AtMost(150.0);
 
 fn row(measure: &str, runs: &[Run]) -> Row {
@@ -28,7 +30,7 @@ pub fn measure() -> Vec<Row> {
     let project = folder("large-file");
     remove(&project);
     fs::create_dir_all(&project).unwrap();
-    write_large_file(&project.join("large.elf"));
+    write_large_file(&project.join("large.elf"), LARGE_FILE_BYTES);
     let megabytes = LARGE_FILE_BYTES >> 20;
     for compression in ["gzip", "zstd"] {
         of_files(&project, compression, &[("large.elf".into(), "/large.elf".into())]);
@@ -40,7 +42,36 @@ pub fn measure() -> Vec<Row> {
         );
     }
     remove(&project);
+    rows.extend(large_base());
     rows
+}
+
+/// A layer of 2 GiB, packed, and taken over from a base.
+fn large_base() -> Vec<Row> {
+    let (below, above) = (folder("large-base"), folder("large-on-base"));
+    [&below, &above].map(|folder| remove(folder));
+    fs::create_dir_all(&below).unwrap();
+    fs::create_dir_all(&above).unwrap();
+    write_large_file(&below.join("large.elf"), LARGE_BASE_BYTES);
+    of_files(&below, "zstd", &[("large.elf".into(), "/large.elf".into())]);
+    let packed = pack(&below);
+    fs::rename(below.join("target/images"), above.join("base")).unwrap();
+    remove(&below);
+    fs::write(above.join("x"), "x").unwrap();
+    of_files(&above, "zstd", &[("x".into(), "/x".into())]);
+    let file = above.join("images.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("\"scratch\"", "{ layout = \"base\" }")).unwrap();
+    let taken = pack(&above);
+    remove(&above);
+    let gibibytes = LARGE_BASE_BYTES >> 30;
+    [("packed, zstd", packed), ("of a base, taken over", taken)]
+        .into_iter()
+        .map(|(what, run)| {
+            let seconds = format!("{:.1} s", run.wall_secs);
+            row(&format!("layer of {gibibytes} GiB {what}"), &[run]).note(seconds)
+        })
+        .collect()
 }
 
 /// A build with an empty cache, so that the layer is packed.
@@ -55,10 +86,10 @@ fn pack(project: &Path) -> Run {
 }
 
 /// ELF files one after the other: an ELF file by its header, and as compressible.
-fn write_large_file(path: &Path) {
+fn write_large_file(path: &Path, bytes: u64) {
     let files = elf_files(LARGE_FILE_BYTES / 4);
     let mut to = fs::File::create(path).unwrap();
-    let mut left = LARGE_FILE_BYTES;
+    let mut left = bytes;
     for (_, file, _) in files.iter().cycle() {
         let mut from = io::Read::take(fs::File::open(file).unwrap(), left);
         left -= io::copy(&mut from, &mut to).unwrap();
