@@ -17,6 +17,10 @@ const RUNS: usize = 7;
 /// Of the example's base.
 const WALL_SECS: f64 = 1.0;
 const PEAK_MEGABYTES: f64 = 150.0;
+/// What a small base has, without documentation, and the most that a platform may be.
+const SMALL: &str = r#"["ca-certificates", "libc6", "libssl3", "libstdc++6", "tzdata"]"#;
+const SIZES: [(&str, f64); 2] = [("gzip", 6.0), ("zstd", 5.5)];
+const PLATFORMS: [&str; 2] = ["linux/amd64", "linux/arm64"];
 
 /// What buildah does; `vfs` is the faster of its two ways to store.
 const JOB: &str = r#"set -e
@@ -68,20 +72,55 @@ pub fn measure() -> Vec<Row> {
     } else {
         rows.push(Row::skipped("the same by buildah", "buildah or dpkg-deb is missing"));
     }
+    rows.extend(sizes());
+    rows
+}
+
+/// Compressed sizes of a small base.
+fn sizes() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (compression, megabytes_at_most) in SIZES {
+        let project = write_base(&format!("from = {{ packages = {SMALL} }}\n"), compression);
+        run(&mut xstitch(&project));
+        let layout = project.join("target/images");
+        let json = |path: &Path| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+        };
+        let blob = |descriptor: &serde_json::Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            json(&layout.join("blobs/sha256").join(digest.replace("sha256:", "")))
+        };
+        let index = blob(&json(&layout.join("index.json"))["manifests"][0]);
+        for (platform, descriptor) in PLATFORMS.iter().zip(index["manifests"].as_array().unwrap()) {
+            let manifest = blob(descriptor);
+            let layers = manifest["layers"].as_array().unwrap();
+            let bytes: f64 = layers.iter().map(|layer| layer["size"].as_f64().unwrap()).sum();
+            let measure = format!("small base {platform}, {compression}, size");
+            let row = Row::new(&measure, Sample::of([bytes / 1e6]), "MB");
+            rows.push(row.held_to(Target::AtMost(megabytes_at_most)));
+        }
+    }
     rows
 }
 
 /// The example's base alone, as a project.
 fn base() -> PathBuf {
-    let place = folder("base");
-    remove(&place);
-    fs::create_dir_all(&place).unwrap();
     let text = fs::read_to_string(example().join("images.toml")).unwrap();
     let start = text.find("from = { packages = [").unwrap();
     let from = &text[start..start + text[start..].find("] }").unwrap() + 3];
-    let head = "[project]\nname = \"base\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n\
-                version = \"1\"\n\n[image.base]\n";
-    fs::write(place.join("images.toml"), format!("{head}{from}\n")).unwrap();
+    write_base(&format!("{from}\n"), "gzip")
+}
+
+/// A project of one image.
+fn write_base(image: &str, compression: &str) -> PathBuf {
+    let place = folder("base");
+    remove(&place);
+    fs::create_dir_all(&place).unwrap();
+    let head = format!(
+        "[project]\nname = \"base\"\nplatforms = {PLATFORMS:?}\nversion = \"1\"\n\
+         compression = \"{compression}\"\n\n[image.base]\n"
+    );
+    fs::write(place.join("images.toml"), format!("{head}{image}")).unwrap();
     place
 }
 

@@ -49,9 +49,10 @@ pub fn measure() -> Vec<Row> {
 /// A layer of 2 GiB, packed, and taken over from a base.
 fn large_base() -> Vec<Row> {
     let (below, above) = (folder("large-base"), folder("large-on-base"));
-    [&below, &above].map(|folder| remove(folder));
-    fs::create_dir_all(&below).unwrap();
-    fs::create_dir_all(&above).unwrap();
+    for folder in [&below, &above] {
+        remove(folder);
+        fs::create_dir_all(folder).unwrap();
+    }
     write_large_file(&below.join("large.elf"), LARGE_BASE_BYTES);
     of_files(&below, "zstd", &[("large.elf".into(), "/large.elf".into())]);
     let packed = pack(&below);

@@ -148,6 +148,7 @@ impl Table {
 
 fn number(value: f64, unit: &str) -> String {
     match unit {
+        "MB" if value < 10.0 => format!("{value:.2}"),
         "MB" | "MB/s" | "%" => format!("{value:.0}"),
         "x" => format!("{value:.2}"),
         "s" if value >= 10.0 => format!("{value:.1}"),
