@@ -8,13 +8,15 @@ use super::execute::text;
 use super::{Engine, files, imports, library, roots};
 use crate::archive::compression::Compression;
 use crate::gate;
+use crate::image::document::parse_configuration;
 use crate::image::filesystem::Filesystem;
 use crate::image::layer::{self, PackedLayer};
 use crate::image::manifest::{self, Descriptor};
 use crate::image::settle::Root;
 use crate::image::summary::{LayerSummary, summarise};
-use crate::model::Platform;
 use crate::model::action::{LayerAction, LayerContent, ManifestAction};
+use crate::model::base::Inherited;
+use crate::model::{Digest, Platform};
 use crate::store::Record;
 use crate::toolchain::description::by_platform;
 
@@ -145,15 +147,12 @@ pub fn manifest(
 ) -> Result<(), String> {
     let mut annotations = action.annotations.clone();
     // A base of the configuration comes first, then the check, then the layers.
-    let mut needs = needs;
+    let (mut action, mut needs) = (action.clone(), needs);
     if let (Some(base), [manifest, rest @ ..]) = (&action.base, needs) {
-        let bytes = fs::read(tree(engine, manifest).join(MANIFEST_BLOB)).map_err(text)?;
-        let key = |name: &str| format!("org.opencontainers.image.base.{name}");
-        annotations.insert(key("name"), base.clone());
-        annotations.insert(key("digest"), crate::model::Digest::of(&bytes).to_string());
+        action.inherited = Some(inherited(engine, base, manifest)?);
         needs = rest;
     }
-    if let (Some(base), None) = (&action.inherited, &action.base) {
+    if let Some(base) = &action.inherited {
         let key = |name: &str| format!("org.opencontainers.image.base.{name}");
         annotations.insert(key("name"), base.name.clone());
         annotations.insert(key("digest"), base.digest.to_string());
@@ -162,10 +161,26 @@ pub fn manifest(
         needs.iter().skip(1).map(|record| packed(engine, record)).collect::<Result<_, _>>()?;
     // Of a library of headers or archives alone.
     layers.retain(|layer| !layer.is_empty());
-    let config = manifest::config(action, &layers);
+    let config = manifest::config(&action, &layers);
     let descriptor = Descriptor::of(manifest::CONFIG, &config);
     write(&out.join(CONFIG_BLOB), &config)?;
     write(&out.join(MANIFEST_BLOB), &manifest::manifest(&descriptor, &layers, &annotations))
+}
+
+/// What an image of the configuration gives to those on it, of which it already took over what
+/// its own base gives.
+fn inherited(engine: &Engine, name: &str, manifest: &Record) -> Result<Inherited, String> {
+    let place = tree(engine, manifest);
+    let bytes = fs::read(place.join(MANIFEST_BLOB)).map_err(text)?;
+    let config = fs::read(place.join(CONFIG_BLOB)).map_err(text)?;
+    let parsed = parse_configuration(&config)?;
+    Ok(Inherited {
+        name: name.to_owned(),
+        digest: Digest::of(&bytes),
+        config: parsed.config,
+        history: parsed.history,
+        layers: parsed.diff_ids.len(),
+    })
 }
 
 pub fn index(

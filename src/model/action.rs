@@ -384,8 +384,8 @@ pub struct ManifestAction {
     pub annotations: BTreeMap<String, String>,
     /// Reference of the base image, whose manifest is then the first need.
     pub base: Option<String>,
-    /// What the lowest base gives, where it is not of this configuration. Its layers are then
-    /// the first.
+    /// What the base gives, where it is not of this configuration; what one of it gives is in
+    /// its manifest. The base's layers are the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<Inherited>,
     /// `created`, in seconds since 1970.

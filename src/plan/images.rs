@@ -226,9 +226,12 @@ impl<'a> Planner<'a> {
             (true, [binary]) if image.publish => vec![format!("{INSTALL_FOLDER}/{binary}")],
             _ => image.entrypoint.clone(),
         };
-        let inherited = self.standing.as_ref().map(|standing| standing.inherited.clone());
+        // What an image of the configuration gives is known once its manifest is there.
+        let is_on_own = matches!(image.from, Base::Image(_));
+        let standing = self.standing.as_ref().filter(|_| !is_on_own);
+        let inherited = standing.map(|standing| standing.inherited.clone());
         let mut env = image.env.clone();
-        if inherited.as_ref().is_none_or(|base| !base.sets("PATH")) {
+        if !is_on_own && inherited.as_ref().is_none_or(|base| !base.sets("PATH")) {
             env.entry("PATH".into()).or_insert_with(|| {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()
             });

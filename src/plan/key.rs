@@ -28,8 +28,8 @@ const fn version(action: &Action) -> u32 {
         Action::PackLayer(_) => 3,
         // What passed before may bring a library twice, or need a newer glibc.
         Action::CheckPlatform { .. } => 3,
-        // A layer that holds nothing is left out.
-        Action::Manifest(_) => 2,
+        // An image of the configuration gives what others do to those on it.
+        Action::Manifest(_) => 3,
         // What scripts would do is recorded.
         Action::UnpackPackages(UnpackAction { shape: Shape::Root, .. }) => 3,
         // Programs have the names that the alternatives system would give them.

@@ -10,14 +10,25 @@ use crate::fixture::{build, copy, publish, registry, succeed, text, xstitch};
 use crate::tools::{has, tool};
 
 /// A project that makes the image `base:1`, built; its layout.
-fn base(folder: &Path, note: &str) -> PathBuf {
+pub fn base(folder: &Path, note: &str) -> PathBuf {
+    base_with(folder, note, &[])
+}
+
+/// The same with further files: their name, path and content.
+pub fn base_with(folder: &Path, note: &str, more: &[(&str, &str, &str)]) -> PathBuf {
     let project = folder.join(format!("base-{note}"));
     fs::create_dir_all(&project).unwrap();
-    fs::write(project.join("note"), note).unwrap();
-    let config = "[project]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nversion = \"1\"\n\
-        [image.base]\nfrom = { packages = [\"base-files\", \"libc6\"] }\n\
-        files = [{ from = \"note\", to = \"/etc/note\" }]\nenv = { BASE = \"low\" }\n\
-        user = \"nonroot\"\ncmd = [\"--base\"]\nexpose = [80]\n";
+    let mut files = String::new();
+    for (name, to, content) in [("note", "/etc/note", note)].iter().chain(more) {
+        fs::write(project.join(name), content).unwrap();
+        files += &format!("{{ from = {name:?}, to = {to:?} }}, ");
+    }
+    let config = format!(
+        "[project]\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\nversion = \"1\"\n\
+         [image.base]\nfrom = {{ packages = [\"base-files\", \"libc6\"] }}\n\
+         files = [{files}]\nenv = {{ BASE = \"low\" }}\n\
+         user = \"nonroot\"\ncmd = [\"--base\"]\nexpose = [80]\n"
+    );
     fs::write(project.join("images.toml"), config).unwrap();
     build(&mut xstitch(&project), &project);
     project.join("target/images")
@@ -51,7 +62,7 @@ fn plain(folder: &Path, from: &str) -> PathBuf {
     project
 }
 
-fn copy_to(from: &Path, to: &Path) {
+pub fn copy_to(from: &Path, to: &Path) {
     succeed(Command::new("cp").arg("-r").arg(from).arg(to));
 }
 
@@ -59,12 +70,12 @@ fn json(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-fn blob(layout: &Path, digest: &Value) -> PathBuf {
+pub fn blob(layout: &Path, digest: &Value) -> PathBuf {
     layout.join("blobs/sha256").join(digest.as_str().unwrap().trim_start_matches("sha256:"))
 }
 
 /// Manifest and configuration of the first image of a layout for a platform.
-fn image(layout: &Path, architecture: &str) -> (Value, Value) {
+pub fn image(layout: &Path, architecture: &str) -> (Value, Value) {
     let top = json(&layout.join("index.json"));
     let index = json(&blob(layout, &top["manifests"][0]["digest"]));
     let entries = index["manifests"].as_array().unwrap();
@@ -75,7 +86,7 @@ fn image(layout: &Path, architecture: &str) -> (Value, Value) {
     (manifest, config)
 }
 
-fn digests(manifest: &Value) -> Vec<String> {
+pub fn digests(manifest: &Value) -> Vec<String> {
     let layers = manifest["layers"].as_array().unwrap();
     layers.iter().map(|layer| layer["digest"].as_str().unwrap().to_owned()).collect()
 }

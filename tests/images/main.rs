@@ -16,6 +16,7 @@ mod files;
 mod first;
 mod fixture;
 mod foreign_files;
+mod inheritance;
 mod layout;
 mod libraries;
 mod libraries_env;
