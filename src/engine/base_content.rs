@@ -236,7 +236,7 @@ impl<'a> BaseContent<'a> {
         let scratch = self.scratch()?;
         self.engine.tell(Event::Note { text: format!("asking for {reference}") });
         let mut watch = Watch { stop: &|| self.engine.is_interrupted(), progress: &mut |_, _| {} };
-        let client = Client::new(&self.engine.environment);
+        let client = Client::new(&self.engine.environment, &self.engine.registries);
         let manifest =
             client.manifest(reference, scratch.path(), &mut watch).map_err(|e| registry(&e))?;
         Ok(manifest.bytes)
@@ -287,7 +287,7 @@ impl<'a> BaseContent<'a> {
         let place = self.engine.store.root().join("trees").display().to_string();
         self.engine.tell(Event::Download { what, size_bytes: Some(blob.1), to: place });
         let mut watch = Watch { stop: &|| self.engine.is_interrupted(), progress: &mut |_, _| {} };
-        let client = Client::new(&self.engine.environment);
+        let client = Client::new(&self.engine.environment, &self.engine.registries);
         client.blob(reference, blob, to, &mut watch).map_err(|error| registry(&error))
     }
 

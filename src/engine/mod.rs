@@ -52,6 +52,7 @@ use crate::machine::environment::Environment;
 use crate::machine::process::JobTokens;
 use crate::machine::sandbox::Tier;
 use crate::model::event::Event;
+use crate::registry::sessions::Sessions;
 use crate::source::archives::Archives;
 use crate::store::Store;
 
@@ -88,6 +89,8 @@ pub struct Engine {
     pub network: Mutex<()>,
     /// Folder that keeps what the lock pins, where there is one.
     pub vendor: Option<PathBuf>,
+    /// What registries told.
+    pub registries: Sessions,
     /// cargo of the machine, which collects crates.
     pub cargo: Option<PathBuf>,
     /// Folder of the configuration.

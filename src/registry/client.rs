@@ -1,15 +1,15 @@
 //! The client that pulls: manifests and blobs of one repository, each checked before it is
 //! believed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credentials};
+use super::sessions::{Secret, Sessions};
 use crate::machine::environment::Environment;
 use crate::machine::network::{self, Answer, NetworkError, NetworkProblem, Request, Watch};
 use crate::model::{Digest, Reference};
@@ -43,6 +43,8 @@ pub struct RegistryError {
 pub enum RegistryProblem {
     /// There is no such image, or nobody may know of it.
     Missing,
+    /// There is no such part of an image that is there.
+    MissingBlob(String),
     /// The credentials are missing or wrong.
     Denied {
         /// Whether some were there.
@@ -76,7 +78,22 @@ impl RegistryError {
             RegistryProblem::Denied { .. } => Some(format!(
                 "write the credentials with `docker login {registry}` or `podman login {registry}`"
             )),
+            RegistryProblem::Missing if self.reference.digest.is_some() => Some(
+                "check the name and the digest; a registry may delete what no tag means any \
+                 more: where images.lock pins it, `xstitch lock --update IMAGE` pins what the \
+                 tag means now"
+                    .to_owned(),
+            ),
             RegistryProblem::Missing => Some("check the name and the tag".to_owned()),
+            RegistryProblem::MissingBlob(_) => Some(
+                "the registry lost it, or the image was pushed in part: push it again".to_owned(),
+            ),
+            RegistryProblem::Network(NetworkError {
+                problem: NetworkProblem::Connection { trust: false, .. },
+                ..
+            }) if self.reference.is_loopback() => {
+                Some(format!("start the registry at {registry}, or check its port"))
+            }
             RegistryProblem::Network(error) => error.help().map(str::to_owned),
             _ => None,
         }
@@ -88,6 +105,9 @@ impl fmt::Display for RegistryError {
         write!(f, "{}: ", self.reference)?;
         match &self.problem {
             RegistryProblem::Missing => f.write_str("the registry has no such image"),
+            RegistryProblem::MissingBlob(digest) => {
+                write!(f, "the registry has the image, but not its blob {digest}")
+            }
             RegistryProblem::Denied { .. } => f.write_str("the registry denies access"),
             RegistryProblem::Wrong(why) => f.write_str(why),
             RegistryProblem::Network(error) => error.fmt(f),
@@ -106,10 +126,10 @@ impl std::error::Error for RegistryError {
     }
 }
 
-/// A client. What was learned of a registry, such as a token, is kept while it lives.
+/// A client for what one run asks of registries.
 pub struct Client<'a> {
     environment: &'a Environment,
-    known: Mutex<BTreeMap<String, String>>,
+    sessions: &'a Sessions,
 }
 
 /// A manifest or index as it came.
@@ -122,9 +142,9 @@ pub struct Manifest {
 }
 
 impl<'a> Client<'a> {
-    /// A client that knows nothing yet.
-    pub fn new(environment: &'a Environment) -> Self {
-        Self { environment, known: Mutex::new(BTreeMap::new()) }
+    /// A client that shows what `sessions` has, and adds to it.
+    pub fn new(environment: &'a Environment, sessions: &'a Sessions) -> Self {
+        Self { environment, sessions }
     }
 
     /// The manifest or index behind a reference. `scratch` is a folder for it.
@@ -183,25 +203,15 @@ impl<'a> Client<'a> {
         watch: &mut Watch<'_>,
     ) -> Result<Answer, RegistryError> {
         let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
-        let known = |name: String| {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
-        };
-        let learn = |name: String, value: String| {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name, value);
-        };
         let host = match &reference.registry {
             name if name == DEFAULT_HOST.0 => DEFAULT_HOST.1,
             name => name,
         };
-        let (scheme_of, token_of) = (
-            format!("scheme {}", reference.registry),
-            format!("token {}/{}", reference.registry, reference.repository),
-        );
-        let mut secret = known(token_of.clone());
+        let mut secret = self.sessions.secret(reference);
         // One answer may tell that the other scheme is meant, one what to show.
         let mut shown = false;
         for _ in 0..4 {
-            let plain = reference.is_loopback() && known(scheme_of.clone()).is_none();
+            let plain = reference.is_loopback() && !self.sessions.is_encrypted(reference);
             let scheme = if plain { "http" } else { "https" };
             let url = format!("{scheme}://{host}/v2/{}/{}", reference.repository, get.path);
             let request = Request {
@@ -216,7 +226,7 @@ impl<'a> Client<'a> {
             match answer.status {
                 200 => return Ok(answer),
                 // Servers say so who expect encryption.
-                400 if plain => learn(scheme_of.clone(), "https".to_owned()),
+                400 if plain => self.sessions.encrypt(reference),
                 401 if !shown => {
                     shown = true;
                     let header = answer.header("www-authenticate").unwrap_or_default();
@@ -227,25 +237,37 @@ impl<'a> Client<'a> {
                             )))
                         })?;
                     let own = self.credentials(reference);
-                    secret = match challenge {
-                        Challenge::Basic => own.map(|own| own.basic()),
+                    let new = match &challenge {
+                        Challenge::Basic => own.map(|own| Secret::lasting(own.basic())),
                         Challenge::Bearer { url } => {
                             let to = get.to.with_extension("token");
-                            Some(self.token(&url, own.as_ref(), &to, watch).map_err(blame)?)
+                            // Whoever needs the same token meanwhile waits for it.
+                            let _alone = self.sessions.alone();
+                            match self.sessions.token(reference, url, secret.as_deref()) {
+                                Some(token) => Some(token),
+                                None => {
+                                    let token = self.token(url, own.as_ref(), &to, watch);
+                                    Some(token.map_err(blame)?)
+                                }
+                            }
                         }
                     };
-                    match &secret {
-                        Some(secret) => learn(token_of.clone(), secret.clone()),
-                        None => {
-                            return Err(blame(RegistryProblem::Denied { had_credentials: false }));
-                        }
-                    }
+                    let Some(new) = new else {
+                        return Err(blame(RegistryProblem::Denied { had_credentials: false }));
+                    };
+                    secret = Some(new.header.clone());
+                    self.sessions.learn(reference, &challenge, new);
                 }
                 401 | 403 => {
                     let had_credentials = self.credentials(reference).is_some();
                     return Err(blame(RegistryProblem::Denied { had_credentials }));
                 }
-                404 => return Err(blame(RegistryProblem::Missing)),
+                404 => {
+                    return Err(blame(match get.path.strip_prefix("blobs/") {
+                        Some(digest) => RegistryProblem::MissingBlob(digest.to_owned()),
+                        None => RegistryProblem::Missing,
+                    }));
+                }
                 status => {
                     let url = crate::model::source::redacted(&url);
                     let problem = NetworkProblem::Status { host: answer.host, status };
@@ -267,7 +289,8 @@ impl<'a> Client<'a> {
         own: Option<&Credentials>,
         to: &Path,
         watch: &mut Watch<'_>,
-    ) -> Result<String, RegistryProblem> {
+    ) -> Result<Secret, RegistryProblem> {
+        let asked = Instant::now();
         let authorization = own.map(Credentials::basic);
         let request = Request {
             url,
@@ -295,7 +318,10 @@ impl<'a> Client<'a> {
         let is_word =
             |token: &&str| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         match token.filter(is_word) {
-            Some(token) => Ok(format!("Bearer {token}")),
+            Some(token) => {
+                let seconds = document.get("expires_in").and_then(serde_json::Value::as_u64);
+                Ok(Secret::token(token, asked, seconds))
+            }
             None => Err(RegistryProblem::Wrong(format!("{} gave no token", answer.host))),
         }
     }

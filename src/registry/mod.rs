@@ -5,3 +5,4 @@
 mod challenge;
 pub mod client;
 mod credentials;
+pub mod sessions;
