@@ -199,6 +199,7 @@ pub fn prepare(
         locked: request.locked,
         every_library: request.every_library,
         compression: project.compression.clone(),
+        asked_by: BTreeMap::new(),
         findings: Vec::new(),
     };
     let facts = resolver.facts(&project);

@@ -381,7 +381,7 @@ impl Resolver<'_> {
             }
             Err(error) => {
                 let mut finding = self.refusal(&name, &error);
-                finding.place = Some(place.clone());
+                finding.place.get_or_insert_with(|| place.clone());
                 self.findings.push(finding);
                 Vec::new()
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Engine;
 use super::natives::{native_builds, pre_builds};
-use super::suites;
+use super::suites::{self, SuiteAsked};
 use crate::config::{Base, Kind, Project, Recipe};
 use crate::model::base::BaseSystem;
 use crate::model::event::Event;
@@ -37,6 +37,8 @@ pub struct Resolver<'a> {
     pub compression: String,
     /// Digests of files by status.
     pub index: StatIndex,
+    /// What asks for the suites that are not the default one, by name.
+    pub asked_by: BTreeMap<String, SuiteAsked>,
     /// Problems.
     pub findings: Vec<Finding>,
 }
@@ -85,6 +87,7 @@ impl Resolver<'_> {
         let suite = self.suite();
         let bases = self.bases(project, &targets);
         let suites = suites::of_images(project, &suite, &bases);
+        self.asked_by = suites::asked_by(project, &suites, &bases);
         if !self.findings.is_empty() {
             return None;
         }
@@ -276,7 +279,7 @@ impl Resolver<'_> {
         let same = |other: &Finding| other.code == finding.code && other.message == finding.message;
         // What an architecture lacks is said once, not for each part.
         if !self.findings.iter().any(same) {
-            finding.place = place.cloned();
+            finding.place = finding.place.or_else(|| place.cloned());
             self.findings.push(finding);
         }
         None
@@ -312,12 +315,24 @@ impl Resolver<'_> {
             }
             PackageError::Offline { .. } => Finding::new("offline", format!("{name}: {error}")),
             error if error.is_remote() => Finding::new(REMOTE_FAILED, format!("{name}: {error}")),
-            PackageError::NoSuite { .. } => Finding::new("unknown-suite", error.to_string()),
+            PackageError::NoSuite { name, .. } => self.unknown_suite(name, error),
             PackageError::Mirror(_) => Finding::new("untrusted-archive", error.to_string()),
             error => Finding::new("no-packages", format!("{name}: {error}")),
         };
         finding.help = error.help();
         finding
+    }
+
+    /// What a suite is asked for by is not what is compiled, but the base below it.
+    fn unknown_suite(&self, suite: &str, error: &PackageError) -> Finding {
+        match self.asked_by.get(suite) {
+            Some(asked) => {
+                let why = asked.why.iter().map(|why| format!("{why}: ")).collect::<String>();
+                let finding = Finding::new("unknown-suite", format!("{why}{error}"));
+                finding.at(asked.place.clone())
+            }
+            None => Finding::new("unknown-suite", error.to_string()),
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{Base, Project, library_closure};
-use crate::model::Platform;
 use crate::model::base::BaseImage;
+use crate::model::{Place, Platform};
 
 /// Suites by `None` for the default one.
 pub type Suites = BTreeSet<Option<String>>;
@@ -47,6 +47,43 @@ pub fn of_images(
     };
     let images = project.images.keys();
     images.filter_map(|name| Some((name.clone(), suite(name)?))).collect()
+}
+
+/// What makes a suite be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuiteAsked {
+    /// Where the configuration names it, or the base that is of it.
+    pub place: Place,
+    /// Why it is asked for, where the configuration does not say so itself.
+    pub why: Option<String>,
+}
+
+/// What asks for each of the suites that [`of_images`] found: the first image whose own
+/// `from` does.
+pub fn asked_by(
+    project: &Project,
+    suites: &BTreeMap<String, String>,
+    bases: &BTreeMap<(String, Platform), BaseImage>,
+) -> BTreeMap<String, SuiteAsked> {
+    let mut all = BTreeMap::new();
+    for (name, suite) in suites {
+        let Some(image) = project.images.get(name) else { continue };
+        let why = match &image.from {
+            Base::External(origin) => {
+                let base = bases.iter().find(|((image, _), _)| image == name);
+                let id = base.and_then(|(_, base)| base.system.id.as_deref()).unwrap_or_default();
+                Some(format!(
+                    "[image.{name}] stands on {origin}, which is of {id} {suite}, as its programs \
+                     and packages have to be"
+                ))
+            }
+            Base::Packages { .. } => None,
+            Base::Image(_) | Base::Scratch => continue,
+        };
+        let asked = SuiteAsked { place: image.from_place.clone(), why };
+        all.entry(suite.clone()).or_insert(asked);
+    }
+    all
 }
 
 /// What things are compiled in.

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_macros, reason = "a skipped test says so")]
 
 mod agency;
+mod base_suites;
 mod bases;
 mod emulation;
 mod errors;
