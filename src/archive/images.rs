@@ -39,7 +39,12 @@ impl ImageArchive {
             io::Error::other(format!("member `{}`: {why}", name.escape_debug()))
         };
         let mut start = Vec::new();
-        fs::File::open(file)?.take(6).read_to_end(&mut start)?;
+        // Anything else might never end.
+        match fs::metadata(file)? {
+            status if status.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            status if !status.is_file() => return Err(io::Error::other("it is no file")),
+            _ => fs::File::open(file)?.take(6).read_to_end(&mut start)?,
+        };
         let mut archive =
             Self { file: file.to_owned(), extension: extension(&start), members: BTreeMap::new() };
         let mut name_bytes = 0;
@@ -69,6 +74,9 @@ impl ImageArchive {
                 None => Ok(true),
             }
         })?;
+        if members.is_empty() {
+            return Err(io::Error::other("it is empty"));
+        }
         archive.members = members;
         Ok(archive)
     }
@@ -149,8 +157,8 @@ fn walk<R: Read>(
     part: &Cell<u64>,
     each: &mut Each<'_>,
 ) -> io::Result<()> {
-    for entry in entries {
-        let mut entry = entry?;
+    for (at, entry) in entries.enumerate() {
+        let mut entry = entry.map_err(|error| damaged(at, &error))?;
         part.set(u64::MAX);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let head = Head {
@@ -167,6 +175,19 @@ fn walk<R: Read>(
         part.set(next);
     }
     Ok(())
+}
+
+/// An error of the reader, which may quote what it read.
+fn damaged(members: usize, error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let quoted = text.split_once(" text: ").map_or(text.as_str(), |(why, _)| why);
+    let why = quoted.escape_debug();
+    let text = match members {
+        0 => format!("it is no tar archive ({why})"),
+        1 => format!("it is damaged after its first member: {why}"),
+        _ => format!("it is damaged after {members} members: {why}"),
+    };
+    io::Error::new(error.kind(), text)
 }
 
 /// Where a link at `name` leads.
@@ -244,8 +265,30 @@ mod tests {
         assert_eq!(error, "member `../x`: it is outside the archive");
         let error = check(&[("x", Regular, "", ""), ("./x", Regular, "", "")]);
         assert_eq!(error, "member `./x`: its path is there twice");
+        assert_eq!(check(&[]), "it is empty");
         assert_eq!(check(&[("x", Block, "", "")]), "member `x`: it is no file");
         let error = check(&[("x", Symlink, "", "/etc/passwd")]);
         assert_eq!(error, "member `x`: its link leaves the archive");
+    }
+
+    #[test]
+    fn what_is_no_archive_is_named_as_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.tar");
+        let check = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            ImageArchive::open(&file).unwrap_err().to_string()
+        };
+        let short = check(b"no archive");
+        assert_eq!(short, "it is no tar archive (failed to read entire block)");
+        let noise: Vec<u8> = (0..2000_u32).map(|at| (at * 7 % 251) as u8).collect();
+        let noise = check(&noise);
+        assert!(noise.starts_with("it is no tar archive (") && noise.is_ascii(), "{noise}");
+        let mut cut = archive(&[("x", tar::EntryType::Regular, "x", "")]);
+        cut.truncate(1024 + 100);
+        let cut = check(&cut);
+        assert_eq!(cut, "it is damaged after its first member: failed to read entire block");
+        let error = ImageArchive::open(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 }

@@ -133,6 +133,10 @@ fn base<'a>(
         }
         Some(&"archive") => {
             let file = folder(reader, &mut keys, "archive").unwrap_or_default();
+            if file.is_empty() {
+                let message = format!("`archive` of [image.{image}] names no file");
+                reader.problem("invalid-value", place.clone(), message);
+            }
             let reference = reader.text(&mut keys, "ref");
             Base::External(BaseOrigin::Archive { file, reference })
         }

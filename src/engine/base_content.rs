@@ -6,61 +6,42 @@ use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use super::execute::UnitError;
 use super::{Engine, vendor};
-use crate::archive::compression::extension;
-use crate::archive::images::ImageArchive;
-use crate::image::document::{DOCKER_LAYER, Document, parse, parse_configuration};
-use crate::image::layer::PackedLayer;
-use crate::image::manifest::{self, CONFIG, Descriptor, MANIFEST};
+use crate::image::document::{Document, parse};
+use crate::image::manifest::{self, Descriptor};
 use crate::machine::network::Watch;
 use crate::model::base::BaseOrigin;
 use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::{Digest, Finding, Hasher, Reference};
 use crate::registry::client::{Client, MANIFEST_BYTES_AT_MOST, RegistryError};
+use crate::store::StatIndex;
 
 /// Bytes of a configuration; registries limit it like a manifest.
-const DOCUMENT_BYTES_AT_MOST: u64 = MANIFEST_BYTES_AT_MOST;
+pub(super) const DOCUMENT_BYTES_AT_MOST: u64 = MANIFEST_BYTES_AT_MOST;
 
-/// An opened origin.
+/// Raised when archives are read otherwise, so that another index or manifest stands for what
+/// one holds.
+const ROOT_VERSION: u32 = 1;
+
+const LAYOUT_HELP: &str =
+    "name the folder of an OCI layout: it has the files `oci-layout` and `index.json`";
+/// Names of images that are told where another was meant.
+const NAMED_AT_MOST: usize = 10;
+
+/// The content of an origin.
 pub struct BaseContent<'a> {
-    engine: &'a Engine,
-    origin: &'a BaseOrigin,
+    pub(super) engine: &'a Engine,
+    pub(super) origin: &'a BaseOrigin,
     place: Place,
 }
 
 enum Place {
     Layout(PathBuf),
-    /// A layout in an archive.
-    Archive(ImageArchive),
-    /// Docker's own format, with what a layout would have.
-    Docker(ImageArchive, Docker),
+    /// A file that is read only when it has to be.
+    Archive(PathBuf),
     Registry(Reference),
-}
-
-/// What stands for an archive of Docker's own format.
-#[derive(Default)]
-struct Docker {
-    /// Manifests that were made up, and configurations, by digest.
-    documents: BTreeMap<Digest, Vec<u8>>,
-    /// Layers by digest: their member.
-    layers: BTreeMap<Digest, String>,
-    /// What the reference means.
-    root: Vec<u8>,
-}
-
-/// An image in `manifest.json` of Docker's own format.
-#[derive(Deserialize)]
-struct DockerImage {
-    #[serde(rename = "Config")]
-    config: String,
-    #[serde(rename = "RepoTags")]
-    tags: Option<Vec<String>>,
-    #[serde(rename = "Layers")]
-    layers: Vec<String>,
 }
 
 impl From<Finding> for UnitError {
@@ -72,42 +53,51 @@ impl From<Finding> for UnitError {
 }
 
 impl<'a> BaseContent<'a> {
-    /// Opens an origin. A registry is not asked yet.
-    pub fn open(engine: &'a Engine, origin: &'a BaseOrigin) -> Result<Self, Finding> {
+    /// Content of an origin, of which nothing is read and nobody is asked yet.
+    pub fn new(engine: &'a Engine, origin: &'a BaseOrigin) -> Self {
         let place = match origin {
             BaseOrigin::Layout { folder, .. } => Place::Layout(engine.project.join(folder)),
-            BaseOrigin::Archive { file, .. } => {
-                let unreadable = |error: io::Error| {
-                    let message = format!("cannot read the archive {file}: {error}");
-                    Finding::new("base-unreadable", message)
-                };
-                let archive = ImageArchive::open(&engine.project.join(file)).map_err(unreadable)?;
-                Place::Archive(archive)
-            }
+            BaseOrigin::Archive { file, .. } => Place::Archive(engine.project.join(file)),
             BaseOrigin::Registry { reference } => Place::Registry(reference.clone()),
         };
-        let mut content = Self { engine, origin, place };
-        if let (Place::Archive(archive), BaseOrigin::Archive { reference, .. }) =
-            (&content.place, origin)
-            && archive.size_bytes("index.json").is_none()
-        {
-            let docker = content.docker(archive, reference.as_deref())?;
-            let Place::Archive(archive) = content.place else { unreachable!("it was one") };
-            content.place = Place::Docker(archive, docker);
-        }
-        Ok(content)
+        Self { engine, origin, place }
     }
 
-    fn refused(&self, why: impl std::fmt::Display) -> Finding {
+    pub(super) fn refused(&self, why: impl std::fmt::Display) -> Finding {
         Finding::new("base-refused", format!("the base {}: {why}", self.origin))
     }
 
-    /// The index or manifest that the origin means now.
-    pub fn root(&self) -> Result<Vec<u8>, Finding> {
+    /// The index or manifest that the origin means now. An archive that looks as it did when
+    /// it was read last is not read again.
+    pub fn root(&self, index: &mut StatIndex) -> Result<Vec<u8>, Finding> {
+        let (Place::Archive(file), BaseOrigin::Archive { reference, .. }) =
+            (&self.place, self.origin)
+        else {
+            return self.root_now();
+        };
+        let what = format!("root {ROOT_VERSION} {}", reference.as_deref().unwrap_or_default());
+        let mut read = None;
+        let is_kept = |digest: &Digest| self.kept(digest).is_some();
+        let digest = index.learned(file, &what, is_kept, || {
+            let bytes = self.root_now()?;
+            let digest = Digest::of(&bytes);
+            self.keep(&digest, &bytes)?;
+            read = Some(bytes);
+            Ok(digest)
+        })?;
+        let bytes = read.or_else(|| self.kept(&digest));
+        bytes.ok_or_else(|| self.refused(format!("{digest} is not in the cache any more")))
+    }
+
+    fn root_now(&self) -> Result<Vec<u8>, Finding> {
         match (&self.place, self.origin) {
-            (Place::Docker(_, docker), _) => Ok(docker.root.clone()),
             (Place::Registry(reference), _) => self.ask(reference),
             (_, BaseOrigin::Layout { reference, .. } | BaseOrigin::Archive { reference, .. }) => {
+                if let Place::Archive(file) = &self.place
+                    && let Some(docker) = &self.opened(file)?.docker
+                {
+                    return Ok(docker.root.clone());
+                }
                 let index = self.read("index.json", DOCUMENT_BYTES_AT_MOST)?;
                 let document =
                     parse(&index).map_err(|why| self.refused(format!("index.json: {why}")))?;
@@ -133,6 +123,14 @@ impl<'a> BaseContent<'a> {
                 .filter_map(|key| entry.annotations.get(*key).cloned())
                 .collect()
         };
+        // What has no name is named by its digest.
+        let known = |entries: &[Descriptor]| {
+            let known = entries.iter().flat_map(|entry| match names(entry) {
+                none if none.is_empty() => vec![entry.digest.to_string()],
+                names => names,
+            });
+            known.collect::<Vec<String>>()
+        };
         let fits = |entry: &&Descriptor| match reference {
             Some(wanted) => {
                 wanted == entry.digest.to_string()
@@ -142,7 +140,7 @@ impl<'a> BaseContent<'a> {
         };
         let found: Vec<&Descriptor> = entries.iter().filter(fits).collect();
         match found.as_slice() {
-            [] => Err(self.no_such(reference, entries.iter().flat_map(names).collect())),
+            [] => Err(self.no_such(reference, known(entries))),
             [one] => self.document(&one.digest, Some(one.size_bytes)),
             // One image for each platform, without an index of their own.
             several if several.iter().all(|entry| entry.platform.is_some()) => {
@@ -152,38 +150,48 @@ impl<'a> BaseContent<'a> {
                 let several: Vec<Descriptor> = several.iter().map(|&entry| entry.clone()).collect();
                 Ok(manifest::index(&several, &BTreeMap::new()))
             }
-            _ => Err(self.no_such(reference, entries.iter().flat_map(names).collect())),
+            _ => Err(self.no_such(reference, known(entries))),
         }
     }
 
-    fn no_such(&self, reference: Option<&str>, mut names: Vec<String>) -> Finding {
+    /// A finding where `names` are there, and not what was meant.
+    pub(super) fn no_such(&self, reference: Option<&str>, mut names: Vec<String>) -> Finding {
         names.sort();
         names.dedup();
+        let place = match self.origin {
+            BaseOrigin::Layout { folder: place, .. } | BaseOrigin::Archive { file: place, .. } => {
+                place.clone()
+            }
+            BaseOrigin::Registry { reference } => reference.to_string(),
+        };
         let message = match reference {
-            Some(reference) => format!("the base {} has no `{reference}`", self.origin),
-            None => format!("the base {} has several images", self.origin),
+            Some(reference) => format!("the base {place} has no image `{reference}`"),
+            None => format!("the base {place} has several images, and no `ref` says which"),
         };
         let finding = Finding::new("base-missing", message);
         match names.as_slice() {
-            [] => finding.help("name one by its digest: `ref = \"sha256:…\"`"),
-            names => finding.help(format!("it has {}; name one as `ref`", names.join(", "))),
+            [] => finding.help("it has no image at all"),
+            [first, ..] => {
+                let rest = names.len().saturating_sub(NAMED_AT_MOST);
+                let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+                let named = &names[..names.len() - rest];
+                let named = named.join(", ");
+                let help = format!("it has {named}{more}: name one, as in `ref = {first:?}`");
+                finding.help(help)
+            }
         }
     }
 
     /// A document by its digest: from the store, or from where the base is.
     pub fn document(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<Vec<u8>, Finding> {
-        let kept = || {
-            let bytes = fs::read(self.engine.store.blob_path(digest)).ok();
-            bytes.filter(|bytes| Digest::of(bytes) == *digest)
-        };
-        if let Some(bytes) = kept() {
+        if let Some(bytes) = self.kept(digest) {
             return Ok(bytes);
         }
         if self.engine.vendor.is_some() {
             let scratch = self.scratch()?;
             vendor::take_files(self.engine, std::iter::once(digest), scratch.path())
                 .map_err(|error| self.refused(error.message))?;
-            if let Some(bytes) = kept() {
+            if let Some(bytes) = self.kept(digest) {
                 return Ok(bytes);
             }
         }
@@ -191,12 +199,16 @@ impl<'a> BaseContent<'a> {
             let why = format!("{digest} is larger than any manifest or configuration");
             return Err(self.refused(why));
         }
+        let opened = match &self.place {
+            Place::Archive(file) => Some(self.opened(file)?),
+            _ => None,
+        };
+        let docker = opened.as_ref().and_then(|opened| opened.docker.as_ref());
         let bytes = match (&self.place, size_bytes) {
-            (Place::Docker(_, docker), _) => docker
-                .documents
-                .get(digest)
-                .cloned()
-                .ok_or_else(|| self.refused(format!("it has no {digest}")))?,
+            _ if docker.is_some() => {
+                let found = docker.and_then(|docker| docker.documents.get(digest));
+                found.cloned().ok_or_else(|| self.refused(format!("it has no {digest}")))?
+            }
             (Place::Registry(reference), None) => self.ask(&reference.by_digest(*digest))?,
             (Place::Registry(_), Some(size_bytes)) => {
                 let scratch = self.scratch()?;
@@ -216,6 +228,12 @@ impl<'a> BaseContent<'a> {
         }
         self.keep(digest, &bytes)?;
         Ok(bytes)
+    }
+
+    /// A document that is in the store.
+    fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.engine.store.blob_path(digest)).ok();
+        bytes.filter(|bytes| Digest::of(bytes) == *digest)
     }
 
     /// Puts a document into the store.
@@ -251,13 +269,14 @@ impl<'a> BaseContent<'a> {
             Place::Layout(folder) => {
                 open(&folder.join(&name)).and_then(|mut file| copy(&mut file, size_bytes, to))
             }
-            Place::Archive(archive) => {
-                archive.read(&name, &mut |reader| copy(reader, size_bytes, to))
-            }
-            Place::Docker(archive, docker) => {
-                let missing = || self.refused(format!("it has no {digest}"));
-                let member = docker.layers.get(digest).ok_or_else(missing)?;
-                archive.read(member, &mut |reader| copy(reader, size_bytes, to))
+            Place::Archive(file) => {
+                let opened = self.opened(file)?;
+                let member = match &opened.docker {
+                    Some(docker) => docker.layers.get(digest),
+                    None => Some(&name),
+                };
+                let member = member.ok_or_else(|| self.refused(format!("it has no {digest}")))?;
+                opened.archive.read(member, &mut |reader| copy(reader, size_bytes, to))
             }
         };
         let found = copied.map_err(|error| self.refused(format!("{digest}: {error}")))?;
@@ -306,126 +325,48 @@ impl<'a> BaseContent<'a> {
 
     /// A file of a layout.
     fn read(&self, name: &str, bytes_at_most: u64) -> Result<Vec<u8>, Finding> {
-        let mut take = |reader: &mut dyn Read| {
-            let mut bytes = Vec::new();
-            reader.take(bytes_at_most + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > bytes_at_most {
-                return Err(io::Error::other("it is larger than any manifest"));
-            }
-            Ok(bytes)
-        };
         let read = match &self.place {
-            Place::Layout(folder) => open(&folder.join(name)).and_then(|mut file| take(&mut file)),
-            Place::Archive(archive) | Place::Docker(archive, _) => archive.read(name, &mut take),
+            Place::Layout(folder) => {
+                open(&folder.join(name)).and_then(|mut file| take(&mut file, bytes_at_most))
+            }
+            Place::Archive(file) => {
+                let opened = self.opened(file)?;
+                opened.archive.read(name, &mut |reader| take(reader, bytes_at_most))
+            }
             Place::Registry(_) => Err(io::Error::other("it is no layout")),
         };
-        read.map_err(|error| {
-            let missing = error.kind() == io::ErrorKind::NotFound;
-            let finding = Finding::new(
-                "base-unreadable",
-                format!("the base {}: cannot read {name}: {error}", self.origin),
-            );
-            match missing && name == "index.json" {
-                true => finding.help(
-                    "name the folder of an OCI layout: it has the files `oci-layout` and `index.json`",
-                ),
-                false => finding,
-            }
-        })
+        read.map_err(|error| self.unread(name, &error))
     }
 
-    /// What a layout would have for an archive of Docker's own format.
-    fn docker(&self, archive: &ImageArchive, reference: Option<&str>) -> Result<Docker, Finding> {
-        let bytes = self.read("manifest.json", DOCUMENT_BYTES_AT_MOST).map_err(|finding| {
-            finding.help("name a file that `docker save`, `podman save` or `skopeo copy` wrote")
-        })?;
-        let images: Vec<DockerImage> = serde_json::from_slice(&bytes)
-            .map_err(|error| self.refused(format!("manifest.json: {error}")))?;
-        let names = images.iter().flat_map(|image| image.tags.iter().flatten().cloned()).collect();
-        let mut docker = Docker::default();
-        let mut entries = Vec::new();
-        for image in &images {
-            let config = self.read(&image.config, DOCUMENT_BYTES_AT_MOST)?;
-            let descriptor = Descriptor::of(CONFIG, &config);
-            let tags = image.tags.iter().flatten();
-            let fits = |wanted: &str| {
-                wanted == descriptor.digest.to_string()
-                    || tags.clone().any(|tag| same_name(tag, wanted))
-            };
-            if !reference.is_none_or(fits) {
-                continue;
+    /// Why a file of a layout cannot be read, as far as people can see it.
+    fn unread(&self, name: &str, error: &io::Error) -> Finding {
+        let (why, help) = match &self.place {
+            Place::Layout(folder) if folder.is_file() => (
+                "it is a file, and no folder".to_owned(),
+                Some("an archive is named by `archive = \"FILE\"`"),
+            ),
+            Place::Layout(folder) if !folder.is_dir() => {
+                ("there is no such folder in the project".to_owned(), Some(LAYOUT_HELP))
             }
-            let parsed = parse_configuration(&config).map_err(|why| self.refused(why))?;
-            if parsed.diff_ids.len() != image.layers.len() {
-                let (layers, ids) = (image.layers.len(), parsed.diff_ids.len());
-                let why = format!("it has {layers} layers, its configuration lists {ids}");
-                return Err(self.refused(why));
+            Place::Layout(_) if name == "index.json" && error.kind() == io::ErrorKind::NotFound => {
+                (
+                    "the folder is no OCI layout, it has no `index.json`".to_owned(),
+                    Some(LAYOUT_HELP),
+                )
             }
-            let mut layers = Vec::new();
-            for (member, diff_id) in image.layers.iter().zip(&parsed.diff_ids) {
-                let layer = self.docker_layer(archive, member, diff_id)?;
-                docker.layers.insert(layer.digest, member.clone());
-                layers.push(layer);
-            }
-            let made = manifest::manifest(&descriptor, &layers, &BTreeMap::new());
-            let mut entry = Descriptor::of(MANIFEST, &made);
-            entry.platform = Some(parsed.platform);
-            docker.documents.insert(descriptor.digest, config);
-            docker.documents.insert(entry.digest, made);
-            entries.push(entry);
+            _ if error.kind() == io::ErrorKind::NotFound => (format!("it lacks `{name}`"), None),
+            _ => (format!("cannot read {name}: {error}"), None),
+        };
+        let finding = Finding::new("base-unreadable", format!("the base {}: {why}", self.origin));
+        match help {
+            Some(help) => finding.help(help),
+            None => finding,
         }
-        docker.root = match entries.as_slice() {
-            [] => return Err(self.no_such(reference, names)),
-            [one] => docker.documents[&one.digest].clone(),
-            _ if reference.is_none() => return Err(self.no_such(None, names)),
-            several => manifest::index(several, &BTreeMap::new()),
-        };
-        Ok(docker)
-    }
-
-    fn docker_layer(
-        &self,
-        archive: &ImageArchive,
-        member: &str,
-        diff_id: &Digest,
-    ) -> Result<PackedLayer, Finding> {
-        let failed =
-            |error: io::Error| self.refused(format!("member `{}`: {error}", member.escape_debug()));
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "it is not there");
-        let mut size_bytes = archive.size_bytes(member).ok_or_else(|| failed(missing()))?;
-        let mut start = |reader: &mut dyn Read| {
-            let mut start = Vec::new();
-            reader.take(6).read_to_end(&mut start)?;
-            Ok(start)
-        };
-        let start = archive.read(member, &mut start).map_err(failed)?;
-        let end = match extension(&start) {
-            ".gz" => ".gzip",
-            ".zst" => ".zstd",
-            _ => "",
-        };
-        let mut digest = *diff_id;
-        if !end.is_empty() {
-            let mut hash = |reader: &mut dyn Read| {
-                let mut hasher = Hasher::new();
-                io::copy(reader, &mut hasher)?;
-                Ok(hasher.finish())
-            };
-            (digest, size_bytes) = archive.read(member, &mut hash).map_err(failed)?;
-        }
-        Ok(PackedLayer {
-            digest,
-            diff_id: *diff_id,
-            size_bytes,
-            media_type: format!("{DOCKER_LAYER}{end}"),
-            title: String::new(),
-            imported: true,
-        })
     }
 }
 
 /// Whether two names mean the same image.
-fn same_name(one: &str, other: &str) -> bool {
+pub(super) fn same_name(one: &str, other: &str) -> bool {
     let parsed = |text: &str| text.parse::<Reference>().ok();
     one == other || parsed(one).is_some_and(|one| Some(one) == parsed(other))
 }
@@ -443,6 +384,16 @@ fn open(path: &Path) -> io::Result<fs::File> {
         return Err(io::Error::other("it is no file"));
     }
     fs::File::open(path)
+}
+
+/// All of a document.
+pub(super) fn take(reader: &mut dyn Read, bytes_at_most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(bytes_at_most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_at_most {
+        return Err(io::Error::other("it is larger than any manifest"));
+    }
+    Ok(bytes)
 }
 
 /// Copies at most a byte more than `size_bytes`, and returns what was copied.

@@ -22,6 +22,7 @@ use crate::model::base::{
 use crate::model::event::Event;
 use crate::model::{Digest, Finding, Place, Platform};
 use crate::plan::{Plan, Unit};
+use crate::store::StatIndex;
 use crate::toolchain::description::Description;
 
 /// A base without what is learned from its layers.
@@ -66,9 +67,8 @@ impl Resolver<'_> {
     ) -> Option<BTreeMap<Platform, BaseImage>> {
         let name = origin.to_string();
         let mut pinned = self.lock.bases.get(&name).cloned();
-        let found = BaseContent::open(self.engine, origin)
-            .map_err(|finding| vec![finding])
-            .and_then(|content| find(&content, origin, pinned.as_ref(), self.locked, targets));
+        let content = BaseContent::new(self.engine, origin);
+        let found = find(&content, &mut self.index, pinned.as_ref(), self.locked, targets);
         let mut found = match found {
             Ok(found) => found,
             Err(findings) => {
@@ -237,11 +237,12 @@ fn compiles_on(project: &Project, base: &str) -> bool {
 /// What an origin has for each platform, or everything that is wrong with it.
 fn find(
     content: &BaseContent<'_>,
-    origin: &BaseOrigin,
+    index: &mut StatIndex,
     pinned: Option<&PinnedBase>,
     locked: bool,
     targets: &[&'static Description],
 ) -> Result<Found, Vec<Finding>> {
+    let origin = content.origin;
     let name = origin.to_string();
     let one = |finding| vec![finding];
     let known = match (origin, pinned) {
@@ -257,7 +258,7 @@ fn find(
     }
     let root = match known {
         Some(digest) => content.document(&digest, None).map_err(one)?,
-        None => content.root().map_err(one)?,
+        None => content.root(index).map_err(one)?,
     };
     let digest = Digest::of(&root);
     content.keep(&digest, &root).map_err(one)?;

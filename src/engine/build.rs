@@ -187,6 +187,7 @@ pub fn prepare(
         vendor: project.vendor.as_ref().map(|vendor| folder.join(vendor)),
         snapshots: BTreeMap::new(),
         network: Mutex::new(()),
+        base_archives: Default::default(),
         registries: Default::default(),
         project: folder.clone(),
         store,

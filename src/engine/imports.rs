@@ -51,7 +51,7 @@ pub fn layer(
     let BaseLayer { digest, size_bytes, media_type, diff_id } = &action.layer;
     let origin = action.origin.as_ref().ok_or("the layer comes from nowhere")?;
     let blob = out.join(LAYER_BLOB);
-    let content = BaseContent::open(engine, origin)?;
+    let content = BaseContent::new(engine, origin);
     content.blob((digest, *size_bytes), &blob)?;
     let blame = |why: String| format!("layer {digest} of {origin}: {why}");
     let (media_type, compression) = layer_type(media_type).map_err(blame)?;

@@ -4,6 +4,7 @@
 //! in the store. Deliberately absent: deciding what to build, and the screen.
 
 mod additions;
+mod base_archives;
 mod base_content;
 mod bases;
 pub mod build;
@@ -89,6 +90,8 @@ pub struct Engine {
     pub network: Mutex<()>,
     /// Folder that keeps what the lock pins, where there is one.
     pub vendor: Option<PathBuf>,
+    /// Archives of bases that are open.
+    pub base_archives: base_archives::BaseArchives,
     /// What registries told.
     pub registries: Sessions,
     /// cargo of the machine, which collects crates.

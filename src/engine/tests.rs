@@ -52,6 +52,7 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
         project_state: store.state("project"),
         snapshots: BTreeMap::new(),
         network: Mutex::new(()),
+        base_archives: Default::default(),
         registries: Default::default(),
         project: folder.to_owned(),
         store,

@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_macros, reason = "a skipped test says so")]
 
 mod agency;
+mod base_archives;
+mod base_errors;
 mod base_suites;
 mod bases;
 mod emulation;
