@@ -156,6 +156,9 @@ fn perform(
 ) -> Result<Done, BuildError> {
     let request = options.request(command)?;
     let prepared = build::prepare(&request, environment, events, Arc::clone(interrupted))?;
+    if !matches!(command, Command::Build(_)) {
+        prepared.whole()?;
+    }
     let json = options.format() == Format::Json;
     Ok(Done::Text(match command {
         Command::Env(env) => {

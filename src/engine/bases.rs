@@ -2,6 +2,7 @@
 //! and looked at before anything is compiled. Only indexes, manifests and configurations are
 //! fetched here, except that the layers of a new base are read for its distribution.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::base_content::BaseContent;
@@ -32,22 +33,30 @@ struct Found {
 }
 
 impl Resolver<'_> {
-    /// The bases of images that others made, by image and platform.
-    pub(super) fn bases(
+    /// The bases of images that others made, by image and platform, and the project without
+    /// the images on bases that cannot be had, where the others are to be built.
+    pub(super) fn bases<'p>(
         &mut self,
-        project: &Project,
+        project: &'p Project,
         targets: &[&'static Description],
-    ) -> BTreeMap<(String, Platform), BaseImage> {
+    ) -> (BTreeMap<(String, Platform), BaseImage>, Cow<'p, Project>) {
         let mut images: BTreeMap<&BaseOrigin, Vec<&String>> = BTreeMap::new();
         for (name, image) in &project.images {
             if let Base::External(origin) = &image.from {
                 images.entry(origin).or_default().push(name);
             }
         }
-        let mut bases = BTreeMap::new();
+        let (mut bases, mut left_out) = (BTreeMap::new(), BTreeSet::new());
         for (origin, names) in images {
             let place = &project.images[names[0]].from_place;
-            let Some(found) = self.base(origin, targets, place) else { continue };
+            let before = self.findings.len();
+            let Some(found) = self.base(origin, targets, place) else {
+                if self.engine.keep_going {
+                    self.set_aside.extend(self.findings.drain(before..));
+                    left_out.extend(names);
+                }
+                continue;
+            };
             for name in names {
                 self.tell_other_system(project, name, &found);
                 for (platform, base) in &found {
@@ -55,7 +64,15 @@ impl Resolver<'_> {
                 }
             }
         }
-        bases
+        if left_out.is_empty() {
+            return (bases, Cow::Borrowed(project));
+        }
+        let mut rest = project.clone();
+        rest.images.retain(|name, _| !left_out.contains(&root_of(project, name).to_owned()));
+        if rest.images.is_empty() {
+            self.findings.append(&mut self.set_aside);
+        }
+        (bases, Cow::Owned(rest))
     }
 
     /// One base on all platforms; the lock learns what it lacks.

@@ -8,12 +8,14 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use super::pins::Pins;
+use super::pins::released;
 use super::report::{BuildError, ImageReport, Report};
 use super::resolve::{Resolver, platforms, project_state};
 use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
 use super::{Engine, pack, probe_report, programs};
-use crate::config::{self, Base, FILE_NAME, Project};
+use crate::config::{self, FILE_NAME, Project};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
 use crate::machine::process::JobTokens;
@@ -63,17 +65,6 @@ pub struct Request {
     pub output: Option<PathBuf>,
 }
 
-/// What becomes of pins that are there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pins {
-    /// They stay.
-    Keep,
-    /// Those of these names move to what is there now, all if there are no names.
-    Move(Vec<String>),
-    /// All would move; the file stays as it is.
-    Compare,
-}
-
 /// A plan and everything to run it with.
 pub struct Prepared {
     /// The engine.
@@ -86,6 +77,8 @@ pub struct Prepared {
     pub lock: Lock,
     /// What is pinned otherwise than before.
     pub moves: BTreeSet<Move>,
+    /// Why images are missing in the plan, whose bases cannot be had. Only with `keep_going`.
+    set_aside: Vec<Finding>,
     output: PathBuf,
     started: Instant,
     /// Held until the build is done: compiler state and snapshots are the project's.
@@ -201,15 +194,17 @@ pub fn prepare(
         every_library: request.every_library,
         compression: project.compression.clone(),
         asked_by: BTreeMap::new(),
+        set_aside: Vec::new(),
         findings: Vec::new(),
     };
     let facts = resolver.facts(&project);
     resolver.index.save()?;
     let (mut lock, findings) = (resolver.lock, resolver.findings);
+    let set_aside = resolver.set_aside;
     engine.archives.know(&lock);
     engine.archives.forget_lists();
     let Some(mut facts) = facts.filter(|_| findings.is_empty()) else {
-        return Err(BuildError::Findings(findings));
+        return Err(BuildError::Findings([set_aside, findings].concat()));
     };
     engine.snapshots = facts
         .listings
@@ -246,39 +241,7 @@ pub fn prepare(
         Some(output) => environment.folder.join(output),
         None => folder.join("target/images"),
     };
-    Ok(Prepared { engine, plan, facts, lock, moves, output, started, _alone: alone })
-}
-
-/// The lock without the pins that are to move.
-fn released(lock: &Lock, project: &Project, pins: &Pins) -> Result<Lock, BuildError> {
-    let names = match pins {
-        Pins::Keep => return Ok(lock.clone()),
-        Pins::Compare => return Ok(Lock::default()),
-        Pins::Move(names) if names.is_empty() => return Ok(Lock::default()),
-        Pins::Move(names) => names,
-    };
-    let mut left = lock.clone();
-    let mut findings = Vec::new();
-    for name in names {
-        let mut found = left.release(name);
-        // A library of packages is pinned by their names.
-        let library = project.libraries.get(name).map(|library| &library.recipe);
-        if let Some(config::LibraryRecipe::Packages(packages)) = library {
-            found |= packages.iter().fold(false, |found, package| left.release(package) | found);
-        }
-        if let Some(Base::External(origin)) = project.images.get(name).map(|image| &image.from) {
-            found |= left.release(&origin.to_string());
-        }
-        if !found {
-            let known: BTreeSet<String> = lock.names();
-            let words = known.iter().flat_map(|name| name.split(' ')).collect::<BTreeSet<_>>();
-            let words: Vec<&str> = words.into_iter().collect();
-            let finding =
-                Finding::new("unknown-pin", format!("images.lock pins nothing of `{name}`"));
-            findings.push(config::suggest(finding, name, &words));
-        }
-    }
-    if findings.is_empty() { Ok(left) } else { Err(BuildError::Findings(findings)) }
+    Ok(Prepared { engine, plan, facts, lock, moves, set_aside, output, started, _alone: alone })
 }
 
 /// Waits, visibly, until no other process builds this project. The lock dies with its
@@ -330,6 +293,11 @@ fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Ti
 }
 
 impl Prepared {
+    /// An error, where the plan lacks images whose bases cannot be had.
+    pub fn whole(&self) -> Result<(), BuildError> {
+        BuildError::unless_none(&self.set_aside, Vec::new())
+    }
+
     /// What would happen to each unit.
     pub fn explain(&self) -> Vec<Explained> {
         let mut outputs: BTreeMap<usize, Digest> = BTreeMap::new();
@@ -358,13 +326,11 @@ impl Prepared {
 
     /// Runs the plan and writes the layout.
     pub fn build(&self) -> Result<Report, BuildError> {
-        let outcome = schedule::run(&self.engine, &self.plan);
+        let mut outcome = schedule::run(&self.engine, &self.plan);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }
-        if !outcome.failures.is_empty() {
-            return Err(BuildError::Units(outcome.failures));
-        }
+        BuildError::unless_none(&self.set_aside, std::mem::take(&mut outcome.failures))?;
         let output = |error: String| {
             BuildError::Output(format!("cannot write {}: {error}", self.output.display()))
         };

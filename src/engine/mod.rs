@@ -26,6 +26,7 @@ mod natives;
 pub mod observe;
 mod pack;
 mod patterns;
+mod pins;
 pub mod probe_report;
 mod programs;
 pub mod report;

@@ -17,6 +17,8 @@ pub enum BuildError {
     Findings(Vec<Finding>),
     /// Units failed (exit code 1).
     Units(Vec<Failure>),
+    /// Some images could not be planned, and units of the others failed (exit code 1).
+    Both(Vec<Finding>, Vec<Failure>),
     /// The cache cannot be used (exit code 1).
     Store(StoreError),
     /// The output cannot be written (exit code 1).
@@ -28,13 +30,11 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Findings(findings) => {
-                let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
-                f.write_str(&texts.join("\n"))
-            }
-            Self::Units(failures) => {
-                let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-                f.write_str(&texts.join("\n\n"))
+            Self::Findings(findings) => f.write_str(&texts(findings).join("\n")),
+            Self::Units(failures) => f.write_str(&texts(failures).join("\n\n")),
+            Self::Both(findings, failures) => {
+                let (findings, failures) = (texts(findings), texts(failures));
+                write!(f, "{}\n\n{}", findings.join("\n"), failures.join("\n\n"))
             }
             Self::Store(error) => error.fmt(f),
             Self::Output(text) => f.write_str(text),
@@ -43,9 +43,23 @@ impl fmt::Display for BuildError {
     }
 }
 
+fn texts(all: &[impl fmt::Display]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
 impl std::error::Error for BuildError {}
 
 impl BuildError {
+    /// An error, unless there is neither a finding nor a failure.
+    pub fn unless_none(findings: &[Finding], failures: Vec<Failure>) -> Result<(), Self> {
+        match (findings.is_empty(), failures.is_empty()) {
+            (true, true) => Ok(()),
+            (false, true) => Err(Self::Findings(findings.to_vec())),
+            (true, false) => Err(Self::Units(failures)),
+            (false, false) => Err(Self::Both(findings.to_vec(), failures)),
+        }
+    }
+
     /// 1 the build failed, 2 the command line or configuration is wrong, 3 a remote side
     /// failed, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
@@ -53,7 +67,7 @@ impl BuildError {
             Self::Findings(all) if all.iter().any(|finding| finding.code == REMOTE_FAILED) => 3,
             Self::Findings(_) => 2,
             Self::Units(all) if all.iter().all(|failure| failure.is_remote) => 3,
-            Self::Units(_) | Self::Store(_) | Self::Output(_) => 1,
+            Self::Units(_) | Self::Both(..) | Self::Store(_) | Self::Output(_) => 1,
             Self::Interrupted => 130,
         }
     }
@@ -63,6 +77,7 @@ impl BuildError {
         let (findings, failures): (&[Finding], &[Failure]) = match self {
             Self::Findings(findings) => (findings, &[]),
             Self::Units(failures) => (&[], failures),
+            Self::Both(findings, failures) => (findings, failures),
             _ => (&[], &[]),
         };
         let (error, exit_code) = (self.to_string(), self.exit_code());

@@ -39,6 +39,8 @@ pub struct Resolver<'a> {
     pub index: StatIndex,
     /// What asks for the suites that are not the default one, by name.
     pub asked_by: BTreeMap<String, SuiteAsked>,
+    /// Why images are left out whose bases cannot be had, where the others are to be built.
+    pub set_aside: Vec<Finding>,
     /// Problems.
     pub findings: Vec<Finding>,
 }
@@ -55,6 +57,8 @@ impl Resolver<'_> {
         })?;
         let targets: Vec<&'static Description> =
             project.platforms.iter().filter_map(by_platform).collect();
+        let (bases, project) = self.bases(project, &targets);
+        let project = project.as_ref();
         let mut listings = BTreeMap::new();
         let mut binaries = BTreeMap::new();
         let used: BTreeSet<&String> =
@@ -85,7 +89,6 @@ impl Resolver<'_> {
             }
         }
         let suite = self.suite();
-        let bases = self.bases(project, &targets);
         let suites = suites::of_images(project, &suite, &bases);
         self.asked_by = suites::asked_by(project, &suites, &bases);
         if !self.findings.is_empty() {
