@@ -13,7 +13,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress, Compression as Level, Crc, FlushCompress};
+use liblzma::stream::{CONCATENATED, Stream};
 
+/// Memory that reading xz may take; level 9 needs 65 MiB.
+const XZ_MEMORY_BYTES_AT_MOST: u64 = 256 << 20;
 const GZIP_LEVEL: u32 = 6;
 const GZIP_BLOCK_BYTES: usize = 512 << 10;
 const ZSTD_LEVEL: i32 = 3;
@@ -56,12 +59,15 @@ impl FromStr for Compression {
 }
 
 /// A reader of what `reader` compresses, by the file's extension (`.gz`, `.xz`, `.bz2`,
-/// `.zst` or none).
+/// `.zst` or none). Its memory is bounded, whatever the bytes ask for.
 pub fn decoder<'a>(extension: &str, reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match extension {
         ".gz" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
         ".bz2" => Box::new(bzip2::read::MultiBzDecoder::new(reader)),
-        ".xz" => Box::new(liblzma::read::XzDecoder::new_multi_decoder(reader)),
+        ".xz" => {
+            let stream = Stream::new_stream_decoder(XZ_MEMORY_BYTES_AT_MOST, CONCATENATED)?;
+            Box::new(liblzma::read::XzDecoder::new_stream(reader, stream))
+        }
         ".zst" => Box::new(zstd::Decoder::new(reader)?),
         "" => Box::new(reader),
         other => return Err(io::Error::other(format!("`{other}` is no known compression"))),
@@ -276,5 +282,24 @@ mod tests {
             assert!(read.is_err() || length == 0, "{length}");
         }
         assert!(decoder(".lz", io::empty()).is_err());
+    }
+
+    #[test]
+    fn xz_gets_no_more_memory_than_real_files_need() {
+        // The byte of the window's size in the header of a block (xz file format, 3.1 and 5.3.1).
+        let compressed = |window: u8| {
+            let mut bytes = Vec::new();
+            liblzma::read::XzEncoder::new(&b"x"[..], 0).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes[12..16], [2, 0, 0x21, 1]);
+            bytes[16] = window;
+            let mut sum = Crc::new();
+            sum.update(&bytes[12..20]);
+            bytes[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+            bytes
+        };
+        let read =
+            |bytes: &[u8]| decoder(".xz", bytes).unwrap().read_to_end(&mut Vec::new()).is_ok();
+        assert!(read(&compressed(28)), "64 MiB");
+        assert!(!read(&compressed(34)), "512 MiB");
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::compression::decoder;
 use super::exclude::Exclude;
+use super::limits::{MemberProblem, each_entry};
 use super::{ArchiveError, Problem, path};
 
 /// How to unpack.
@@ -58,19 +59,24 @@ pub fn unpack_deb(
     };
     let io = |error: io::Error| failed(None, Problem::Io(error));
     let file = fs::File::open(deb).map_err(io)?;
+    let packed_bytes = file.metadata().map_err(io)?.len();
     let mut archive = ar::Archive::new(io::BufReader::with_capacity(1 << 18, file));
     let (mut control, mut owners) = (None, None);
     while let Some(entry) = archive.next_entry() {
         let entry = entry.map_err(io)?;
         let name = String::from_utf8_lossy(entry.header().identifier()).into_owned();
         let name = name.trim_end_matches('/').to_owned();
+        let is_second = (name.starts_with("control.tar") && control.is_some())
+            || (name.starts_with("data.tar") && owners.is_some());
+        if is_second {
+            return Err(failed(Some(name), Problem::Kind("part that is there twice".to_owned())));
+        }
         if let Some(extension) = name.strip_prefix("control.tar") {
             let reader = decoder(extension, entry).map_err(io)?;
-            control =
-                Some(read_control(reader).map_err(|e| failed(Some(name.clone()), Problem::Io(e)))?);
+            control = Some(read_control(reader).map_err(|problem| failed(Some(name), problem))?);
         } else if let Some(extension) = name.strip_prefix("data.tar") {
             let reader = decoder(extension, entry).map_err(io)?;
-            let found = unpack_data(reader, root, options)
+            let found = unpack_data(reader, packed_bytes, root, options)
                 .map_err(|(member, problem)| failed(Some(member.unwrap_or(name)), problem))?;
             owners = Some(found);
         }
@@ -80,59 +86,52 @@ pub fn unpack_deb(
     Ok(Control { owners, ..control })
 }
 
-fn read_control(reader: impl Read) -> io::Result<Control> {
+fn read_control(reader: impl Read) -> Result<Control, Problem> {
     let mut control = Control::default();
-    for entry in tar::Archive::new(reader).entries()? {
-        let mut entry = entry?;
-        let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+    // Texts: what any archive may have is enough, however large the package is.
+    let read = each_entry(reader, 0, &mut |path, entry| {
         if !entry.header().entry_type().is_file() {
-            continue;
+            return Ok(());
         }
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
+        entry.read_to_end(&mut bytes).map_err(Problem::Io)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        match name.as_str() {
+        match path.trim_start_matches("./") {
             "control" => control.stanza = text,
             "md5sums" => control.md5sums = text,
-            "preinst" | "postinst" | "prerm" | "postrm" | "config" => {
-                control.scripts.insert(name, text);
+            name @ ("preinst" | "postinst" | "prerm" | "postrm" | "config") => {
+                control.scripts.insert(name.to_owned(), text);
             }
             _ => {}
         }
-    }
-    Ok(control)
+        Ok(())
+    });
+    read.map(|()| control).map_err(|(_, problem)| problem)
 }
-
-type MemberProblem = (Option<String>, Problem);
 
 fn unpack_data(
     reader: impl Read,
+    packed_bytes: u64,
     root: &Path,
     options: &UnpackOptions,
 ) -> Result<BTreeMap<String, (u64, u64)>, MemberProblem> {
-    let whole = |error| (None, Problem::Io(error));
     let mut owners = BTreeMap::new();
-    let mut archive = tar::Archive::new(reader);
-    for entry in archive.entries().map_err(whole)? {
-        let mut entry = entry.map_err(whole)?;
-        let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let blame = |problem| (Some(raw.clone()), problem);
-        let cleaned = path::clean(&raw).ok_or_else(|| blame(Problem::Escapes))?;
+    let read = each_entry(reader, packed_bytes, &mut |raw, entry| {
+        let cleaned = path::clean(raw).ok_or(Problem::Escapes)?;
         let name = path::merged(&cleaned);
         let kind = entry.header().entry_type();
         if cleaned.is_empty()
             || path::MERGED.contains(&cleaned.as_str())
             || options.exclude.matches(&name, kind.is_symlink())
         {
-            continue;
+            return Ok(());
         }
-        let place = path::place(root, &name).map_err(blame)?;
-        let mode = entry.header().mode().map_err(whole)? & 0o7777;
+        let place = path::place(root, &name)?;
+        let mode = entry.header().mode().map_err(Problem::Io)? & 0o7777;
         let link = || {
             let bytes = entry.link_name_bytes().unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let io = |error| blame(Problem::Io(error));
         let header = entry.header();
         let owner = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
         if owner != (0, 0) {
@@ -142,19 +141,24 @@ fn unpack_data(
             tar::EntryType::Directory => {
                 match fs::create_dir(&place) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(io(error));
+                        return Err(Problem::Io(error));
                     }
-                    Err(_) if !fs::symlink_metadata(&place).map_err(io)?.is_dir() => continue,
+                    Err(_) if !fs::symlink_metadata(&place).map_err(Problem::Io)?.is_dir() => {
+                        return Ok(());
+                    }
                     _ => {}
                 }
-                set_mode(&place, mode | 0o700).map_err(io)?;
+                set_mode(&place, mode | 0o700).map_err(Problem::Io)
             }
-            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                remove_file(&place).map_err(io)?;
-                let mut file =
-                    fs::OpenOptions::new().write(true).create_new(true).open(&place).map_err(io)?;
-                io::copy(&mut entry, &mut file).map_err(io)?;
-                set_mode(&place, mode).map_err(io)?;
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
+                let mut write = || {
+                    remove_file(&place)?;
+                    let mut file =
+                        fs::OpenOptions::new().write(true).create_new(true).open(&place)?;
+                    io::copy(entry, &mut file)?;
+                    set_mode(&place, mode)
+                };
+                write().map_err(Problem::Io)
             }
             tar::EntryType::Symlink => {
                 let target = link();
@@ -164,26 +168,26 @@ fn unpack_data(
                     target
                 };
                 if leaves(&name, &target) {
-                    return Err(blame(Problem::Escapes));
+                    return Err(Problem::Escapes);
                 }
-                remove_file(&place).map_err(io)?;
-                symlink(target, &place).map_err(io)?;
+                remove_file(&place).and_then(|()| symlink(target, &place)).map_err(Problem::Io)
             }
             tar::EntryType::Link => {
-                let target = path::clean(&link()).ok_or_else(|| blame(Problem::Escapes))?;
-                let target = path::place(root, &path::merged(&target)).map_err(blame)?;
-                let found = fs::symlink_metadata(&target).map_err(io)?;
+                let target = path::clean(&link()).ok_or(Problem::Escapes)?;
+                let target = path::place(root, &path::merged(&target))?;
+                let found = fs::symlink_metadata(&target).map_err(Problem::Io)?;
                 if !found.is_file() {
-                    return Err(blame(Problem::Escapes));
+                    return Err(Problem::Escapes);
                 }
-                remove_file(&place).map_err(io)?;
-                fs::hard_link(&target, &place).map_err(io)?;
+                remove_file(&place)
+                    .and_then(|()| fs::hard_link(&target, &place))
+                    .map_err(Problem::Io)
             }
-            tar::EntryType::XGlobalHeader => {}
-            other => return Err(blame(Problem::Kind(format!("{other:?} member").to_lowercase()))),
+            tar::EntryType::XGlobalHeader => Ok(()),
+            other => Err(Problem::Kind(format!("{other:?} member").to_lowercase())),
         }
-    }
-    Ok(owners)
+    });
+    read.map(|()| owners)
 }
 
 /// Whether a relative link at `path` points above the root.
@@ -248,6 +252,7 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_gnu_mut().unwrap().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.as_gnu_mut().unwrap().realsize = *b"00000000000\0";
         header.set_entry_type(kind);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o755);
@@ -300,6 +305,49 @@ mod tests {
         assert!(error.ends_with(outside), "{error}");
         let error = refused(&|tar| append(tar, "dev", Block, b"", ""));
         assert_eq!(error, "cannot unpack x.deb, member `dev`: it is a block member");
+    }
+
+    #[test]
+    fn bombs_and_what_only_bombs_have_are_refused() {
+        use tar::EntryType::{GNULongName, GNUSparse, Regular};
+        let zeros = vec![0; 100 << 20];
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let check = |build: &dyn Fn(&mut ar::Builder<fs::File>)| {
+            let file = folder.path().join("y.deb");
+            let mut archive = ar::Builder::new(fs::File::create(&file).unwrap());
+            build(&mut archive);
+            drop(archive);
+            let error = unpack_deb(&file, &root, &UnpackOptions::default()).unwrap_err();
+            error.to_string().replace(&file.display().to_string(), "y.deb")
+        };
+        let member = |archive: &mut ar::Builder<fs::File>, name: &str, bytes: &[u8]| {
+            let header = ar::Header::new(name.into(), bytes.len() as u64);
+            archive.append(&header, bytes).unwrap();
+        };
+        let packed = |name: &str, kind: tar::EntryType, bytes: &[u8]| {
+            let mut tar = tar::Builder::new(Vec::new());
+            append(&mut tar, name, kind, bytes, "");
+            zstd::encode_all(tar.into_inner().unwrap().as_slice(), 1).unwrap()
+        };
+        let bomb = packed("control", Regular, &zeros);
+        for part in ["control.tar.zst", "data.tar.zst"] {
+            let error = check(&|archive| member(archive, part, &bomb));
+            assert!(error.ends_with("bytes when decompressed, which only a bomb has"), "{error}");
+        }
+        let name = packed("././@LongLink", GNULongName, &zeros[..2 << 20]);
+        let error = check(&|archive| member(archive, "data.tar.zst", &name));
+        assert!(error.ends_with("its headers are longer than any name"), "{error}");
+        let sparse = packed("x", GNUSparse, b"");
+        let error = check(&|archive| member(archive, "data.tar.zst", &sparse));
+        assert!(error.contains("member `x`: it is a gnusparse member"), "{error}");
+        let small = packed("x", Regular, b"x");
+        let error = check(&|archive| {
+            member(archive, "data.tar.zst", &small);
+            member(archive, "data.tar.zst", &small);
+        });
+        assert!(error.ends_with("`data.tar.zst`: it is a part that is there twice"), "{error}");
     }
 
     #[test]

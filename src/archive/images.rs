@@ -8,12 +8,12 @@ use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::compression::{decoder, extension};
-use super::layer::{BYTES_FREE, HEADER_BYTES_AT_MOST, Metered, RATIO_AT_MOST};
+use super::limits::{HEADER_BYTES_AT_MOST, Metered, bytes_at_most};
 use super::path::clean;
 
 /// Members of one archive; an image has some hundred.
 const MEMBERS_AT_MOST: usize = 20_000;
-/// Bytes of the names of all members.
+/// Bytes of the names and links of all members.
 const NAME_BYTES_AT_MOST: usize = 4 << 20;
 
 /// An archive and what it holds.
@@ -66,6 +66,9 @@ impl ImageArchive {
                 _ => return Err(refuse(raw, "it is no file")),
             };
             name_bytes += name.len();
+            if let Member::Link(target) = &member {
+                name_bytes += target.len();
+            }
             if members.len() >= MEMBERS_AT_MOST || name_bytes > NAME_BYTES_AT_MOST {
                 return Err(io::Error::other("it has more members than any image"));
             }
@@ -132,7 +135,7 @@ impl ImageArchive {
             // Content that nobody asks for is passed over without being read.
             return walk(archive.entries_with_seek()?, &done, &part, each);
         }
-        let end = BYTES_FREE.saturating_add(size_bytes.saturating_mul(RATIO_AT_MOST));
+        let end = bytes_at_most(size_bytes);
         let reader = decoder(self.extension, io::BufReader::new(file))?;
         let mut archive = tar::Archive::new(Metered { reader, done: &done, end, part: &part });
         walk(archive.entries()?, &done, &part, each)

@@ -8,6 +8,7 @@
 //! | refused | why |
 //! |---|---|
 //! | paths with `..`, absolute paths | they are outside the image |
+//! | paths and links longer than `PATH_MAX` | no system has them |
 //! | members below a link or file of the same layer | where they end depends on who unpacks |
 //! | hard links to such paths | they take in what is not the image's |
 //! | devices but below `dev`, sockets and unknown kinds | nothing that an image has |
@@ -21,16 +22,11 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 
+use super::limits::{HEADER_BYTES_AT_MOST, Metered, PATH_BYTES_AT_MOST, bytes_at_most};
 use super::path::clean;
 
-/// Bytes that any layer may have when decompressed.
-pub(super) const BYTES_FREE: u64 = 64 << 20;
-/// Bytes beyond those for each byte of the blob. Real files reach a tenth of it.
-pub(super) const RATIO_AT_MOST: u64 = 200;
-/// Bytes of names and extended headers before one member.
-pub(super) const HEADER_BYTES_AT_MOST: u64 = 1 << 20;
 /// Members of one layer.
 const MEMBERS_AT_MOST: usize = 1_000_000;
 /// Bytes of paths and link texts of one layer.
@@ -127,35 +123,6 @@ impl std::error::Error for LayerError {
     }
 }
 
-/// A reader that stops at limits.
-pub(super) struct Metered<'a, R> {
-    pub reader: R,
-    /// Bytes that were read.
-    pub done: &'a Cell<u64>,
-    /// Where the archive has to end.
-    pub end: u64,
-    /// Where the part that is read now has to end.
-    pub part: &'a Cell<u64>,
-}
-
-impl<R: Seek> Seek for Metered<'_, R> {
-    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
-        self.reader.seek(to)
-    }
-}
-
-impl<R: Read> Read for Metered<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
-        let done = self.done.get() + length as u64;
-        self.done.set(done);
-        if done > self.end || done > self.part.get() {
-            return Err(io::Error::other("it is larger than any image"));
-        }
-        Ok(length)
-    }
-}
-
 /// Calls `visit` for each member of the layer whose tar archive `reader` gives; its second
 /// argument reads a file's content. `blob_bytes` is the size of what it is decompressed from.
 /// The reader is read to its end.
@@ -164,7 +131,7 @@ pub fn read_layer(
     blob_bytes: u64,
     visit: &mut dyn FnMut(&LayerMember, &mut dyn Read) -> io::Result<()>,
 ) -> Result<(), LayerError> {
-    let end = BYTES_FREE.saturating_add(blob_bytes.saturating_mul(RATIO_AT_MOST));
+    let end = bytes_at_most(blob_bytes);
     let (done, part) = (Cell::new(0), Cell::new(HEADER_BYTES_AT_MOST));
     let failed = |member: Option<String>, error: io::Error| {
         let problem = if done.get() > end {
@@ -234,6 +201,9 @@ fn member<R: Read>(
     if raw.contains('\0') || raw.is_empty() {
         return Err("its name is none");
     }
+    if raw.len() > PATH_BYTES_AT_MOST {
+        return Err("its name is longer than any path");
+    }
     let path = clean(raw).ok_or("it is outside the image")?;
     if raw.starts_with('/') && !path.is_empty() {
         return Err("its path is absolute");
@@ -280,6 +250,7 @@ fn member<R: Read>(
         return Err("it is the root and no folder");
     }
     let link = || match entry.link_name_bytes() {
+        Some(text) if text.len() > PATH_BYTES_AT_MOST => Err("its link is longer than any path"),
         Some(text) if !text.is_empty() && !text.contains(&0) => {
             String::from_utf8(text.into_owned()).map_err(|_| "its link is not UTF-8")
         }
@@ -319,17 +290,18 @@ impl Known {
         if let LayerKind::Link(text) | LayerKind::HardLink(text) = &member.kind {
             self.text_bytes += text.len();
         }
-        if self.members > MEMBERS_AT_MOST || self.text_bytes > TEXT_BYTES_AT_MOST {
-            return Err("the layer has more members than any image");
-        }
         let path = &member.path;
         for (at, _) in path.match_indices('/') {
             if self.others.contains_key(&path[..at]) {
                 return Err("it is below a link or a file");
             }
             if !self.folders.contains(&path[..at]) {
+                self.text_bytes += at;
                 self.folders.insert(path[..at].to_owned());
             }
+        }
+        if self.members > MEMBERS_AT_MOST || self.text_bytes > TEXT_BYTES_AT_MOST {
+            return Err("the layer has more members than any image");
         }
         match &member.kind {
             LayerKind::Whiteout | LayerKind::Opaque => Ok(()),

@@ -123,6 +123,33 @@ fn bombs_are_refused_without_their_bytes() {
 }
 
 #[test]
+fn paths_that_no_system_has_are_refused() {
+    // Each folder of a path is remembered: a megabyte of them would be 250 gigabytes.
+    let deep = "a/".repeat(1 << 18);
+    for (key, why) in [("path", "its name is longer"), ("linkpath", "its link is longer")] {
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([(key, deep.as_bytes())]).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_path("x").unwrap();
+        header.set_size(0);
+        header.set_mode(0o777);
+        header.set_cksum();
+        builder.append(&header, io::empty()).unwrap();
+        let error = check(&builder.into_inner().unwrap()).unwrap_err();
+        assert!(error.ends_with(&format!("{why} than any path")), "{error:.200}");
+    }
+    let mut known = Known::default();
+    let mut add = |at: usize| {
+        let path = format!("{at}{}/x", "/d".repeat(2000));
+        let kind = LayerKind::File { size_bytes: 0, sparse: false };
+        known.add(&LayerMember { path, kind, mode: 0, owner: (0, 0) })
+    };
+    let refused = (0..100).find_map(|at| add(at).err());
+    assert_eq!(refused, Some("the layer has more members than any image"));
+}
+
+#[test]
 fn nothing_hides_after_the_end() {
     let mut bytes = layer(&[("x", tar::EntryType::Regular, b"x", "")]);
     assert!(check(&bytes).is_ok());

@@ -7,6 +7,7 @@ pub mod deb;
 pub mod exclude;
 pub mod images;
 pub mod layer;
+mod limits;
 pub mod path;
 pub mod source;
 pub mod zip;
@@ -37,6 +38,13 @@ pub enum Problem {
     Format,
     /// A part that the format requires is missing.
     Missing(&'static str),
+    /// It grows beyond all measure.
+    TooLarge {
+        /// Bytes that it may have.
+        bytes_at_most: u64,
+    },
+    /// What precedes a member is longer than any name.
+    Headers,
     /// The bytes are damaged, or the disk fails.
     Io(io::Error),
 }
@@ -54,6 +62,11 @@ impl fmt::Display for ArchiveError {
                 ": it is neither a tar archive (plain, gzip, bzip2, xz or zstd) nor a zip archive",
             ),
             Problem::Missing(part) => write!(f, ": it has no {part}"),
+            Problem::TooLarge { bytes_at_most } => write!(
+                f,
+                ": it has more than {bytes_at_most} bytes when decompressed, which only a bomb has"
+            ),
+            Problem::Headers => f.write_str(": its headers are longer than any name"),
             Problem::Io(error) => write!(f, ": {error}"),
         }
     }

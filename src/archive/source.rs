@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io::{self, Read, Seek as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use super::compression::{decoder, extension};
+use super::limits::{MemberProblem, Room, each_entry};
 use super::{ArchiveError, Problem, path};
 
 /// Longer targets of links are no paths (`PATH_MAX`).
@@ -36,8 +37,10 @@ pub fn unpack_source(archive: &Path, scratch: &Path, out: &Path) -> Result<(), A
     let mut start = [0; TAR_BLOCK_BYTES];
     let length = read_start(&mut file, &mut start).map_err(io)?;
     let start = &start[..length];
+    let packed_bytes = file.metadata().map_err(io)?.len();
+    let target = Target { root: scratch, room: Room::of(packed_bytes) };
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
-        super::zip::each_member(archive, &mut |member| from_zip(scratch, member))?;
+        super::zip::each_member(archive, &mut |member| from_zip(&target, member))?;
     } else {
         let extension = extension(start);
         if extension.is_empty() && !is_tar(start) {
@@ -46,7 +49,8 @@ pub fn unpack_source(archive: &Path, scratch: &Path, out: &Path) -> Result<(), A
         file.rewind().map_err(io)?;
         let file = io::BufReader::with_capacity(1 << 18, file);
         let reader = decoder(extension, file).map_err(io)?;
-        from_tar(scratch, reader).map_err(|(member, problem)| failed(member, problem))?;
+        from_tar(&target, packed_bytes, reader)
+            .map_err(|(member, problem)| failed(member, problem))?;
     }
     let top = only_folder(scratch).map_err(io)?;
     let root = top.as_deref().unwrap_or(scratch);
@@ -101,45 +105,42 @@ fn only_folder(folder: &Path) -> io::Result<Option<std::path::PathBuf>> {
     }
 }
 
-type MemberProblem = (Option<String>, Problem);
-
-fn from_tar(root: &Path, reader: impl Read) -> Result<(), MemberProblem> {
-    let whole = |error| (None, Problem::Io(error));
-    let mut archive = tar::Archive::new(reader);
-    for entry in archive.entries().map_err(whole)? {
-        let mut entry = entry.map_err(whole)?;
-        let raw = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let kind = entry.header().entry_type();
-        let mode = entry.header().mode().map_err(whole)?;
-        let target = entry.link_name_bytes().unwrap_or_default();
-        let target = String::from_utf8_lossy(&target).into_owned();
-        let done = match kind {
-            tar::EntryType::XGlobalHeader => continue,
-            tar::EntryType::Directory => folder(root, &raw),
-            // How folders were told before there was a type for them.
-            tar::EntryType::Regular if raw.ends_with('/') => folder(root, &raw),
-            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                file(root, &raw, mode, &mut entry)
-            }
-            tar::EntryType::Symlink => link(root, &raw, &target),
-            tar::EntryType::Link => copy(root, &raw, &target),
-            other => Err(Problem::Kind(format!("{other:?} member").to_lowercase())),
-        };
-        done.map_err(|problem| (Some(raw), problem))?;
-    }
-    Ok(())
+/// Where members go.
+struct Target<'a> {
+    root: &'a Path,
+    room: Room,
 }
 
-fn from_zip(root: &Path, member: super::zip::Member<'_>) -> Result<(), Problem> {
+fn from_tar(to: &Target<'_>, packed_bytes: u64, reader: impl Read) -> Result<(), MemberProblem> {
+    each_entry(reader, packed_bytes, &mut |raw, entry| {
+        let mode = entry.header().mode().map_err(Problem::Io)?;
+        let target = entry.link_name_bytes().unwrap_or_default();
+        let target = String::from_utf8_lossy(&target).into_owned();
+        match entry.header().entry_type() {
+            tar::EntryType::XGlobalHeader => Ok(()),
+            tar::EntryType::Directory => folder(to.root, raw),
+            // How folders were told before there was a type for them.
+            tar::EntryType::Regular if raw.ends_with('/') => folder(to.root, raw),
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                file(to, raw, mode, entry)
+            }
+            tar::EntryType::Symlink => link(to.root, raw, &target),
+            tar::EntryType::Link => copy(to, raw, &target),
+            other => Err(Problem::Kind(format!("{other:?} member").to_lowercase())),
+        }
+    })
+}
+
+fn from_zip(to: &Target<'_>, member: super::zip::Member<'_>) -> Result<(), Problem> {
     let mode = member.mode.unwrap_or(0o644);
     match mode & TYPE_BITS {
-        _ if member.is_folder => folder(root, member.path),
-        0 | TYPE_FILE => file(root, member.path, mode, member.bytes),
+        _ if member.is_folder => folder(to.root, member.path),
+        0 | TYPE_FILE => file(to, member.path, mode, member.bytes),
         TYPE_LINK => {
             let mut target = String::new();
             let mut bytes = member.bytes.take(TARGET_BYTES_AT_MOST);
             bytes.read_to_string(&mut target).map_err(Problem::Io)?;
-            link(root, member.path, &target)
+            link(to.root, member.path, &target)
         }
         kind => Err(Problem::Kind(format!("member of type {kind:o}"))),
     }
@@ -166,15 +167,16 @@ fn folder(root: &Path, raw: &str) -> Result<(), Problem> {
     }
 }
 
-fn file(root: &Path, raw: &str, mode: u32, bytes: &mut dyn Read) -> Result<(), Problem> {
-    let Some(place) = place(root, raw)? else { return Err(Problem::Escapes) };
-    let mut write = || {
-        super::deb::remove_file(&place)?;
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&place)?;
-        io::copy(bytes, &mut file)?;
-        super::deb::set_mode(&place, if mode & 0o100 == 0 { 0o644 } else { 0o755 })
-    };
-    write().map_err(Problem::Io)
+fn file(to: &Target<'_>, raw: &str, mode: u32, bytes: &mut dyn Read) -> Result<(), Problem> {
+    let Some(place) = place(to.root, raw)? else { return Err(Problem::Escapes) };
+    write(to, &place, bytes, if mode & 0o100 == 0 { 0o644 } else { 0o755 })
+}
+
+fn write(to: &Target<'_>, place: &Path, bytes: &mut dyn Read, mode: u32) -> Result<(), Problem> {
+    super::deb::remove_file(place).map_err(Problem::Io)?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(place);
+    to.room.copy(bytes, &mut file.map_err(Problem::Io)?)?;
+    super::deb::set_mode(place, mode).map_err(Problem::Io)
 }
 
 fn link(root: &Path, raw: &str, target: &str) -> Result<(), Problem> {
@@ -183,9 +185,9 @@ fn link(root: &Path, raw: &str, target: &str) -> Result<(), Problem> {
 }
 
 /// A hard link, as the copy of the file that it names.
-fn copy(root: &Path, raw: &str, target: &str) -> Result<(), Problem> {
-    let Some(from) = place(root, target)? else { return Err(Problem::Escapes) };
-    let Some(place) = place(root, raw)? else { return Err(Problem::Escapes) };
+fn copy(to: &Target<'_>, raw: &str, target: &str) -> Result<(), Problem> {
+    let Some(from) = place(to.root, target)? else { return Err(Problem::Escapes) };
+    let Some(place) = place(to.root, raw)? else { return Err(Problem::Escapes) };
     let there = fs::symlink_metadata(&from).map_err(Problem::Io)?;
     if there.is_symlink() {
         let target = fs::read_link(&from).map_err(Problem::Io)?;
@@ -196,9 +198,8 @@ fn copy(root: &Path, raw: &str, target: &str) -> Result<(), Problem> {
     if from == place {
         return Ok(());
     }
-    super::deb::remove_file(&place)
-        .and_then(|()| fs::copy(&from, &place).map(drop))
-        .map_err(Problem::Io)
+    let mut bytes = fs::File::open(&from).map_err(Problem::Io)?;
+    write(to, &place, &mut bytes, there.permissions().mode() & 0o777)
 }
 
 #[cfg(test)]
