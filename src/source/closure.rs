@@ -11,7 +11,8 @@ use std::rc::Rc;
 use super::index::{Id, Index};
 use super::relation::Relation;
 
-/// After so many choices that came to nothing, the question counts as one without an answer.
+/// After so many choices that came to nothing, or that are open at a time, the question counts
+/// as one without an answer.
 const CHOICES_AT_MOST: usize = 5_000;
 
 /// Why there is no closure.
@@ -30,10 +31,24 @@ struct Group<'a> {
     owner: Option<Id>,
 }
 
+/// A group and the packages that may serve it.
+type Open<'a> = (Rc<Group<'a>>, Vec<Id>);
+
+/// A choice, and what was decided before it.
+struct Choice<'a> {
+    group: Rc<Group<'a>>,
+    untried: std::vec::IntoIter<Id>,
+    chosen: usize,
+    versions: VecDeque<Rc<Group<'a>>>,
+    choices: VecDeque<Rc<Group<'a>>>,
+}
+
 /// What was decided so far.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct State<'a> {
     chosen: BTreeMap<&'a str, Id>,
+    /// What was chosen, in this order.
+    order: Vec<Id>,
     /// Who wanted a chosen package first.
     owners: BTreeMap<Id, Option<Id>>,
     /// What chosen packages cannot be with, by name.
@@ -45,6 +60,37 @@ struct State<'a> {
     versions: VecDeque<Rc<Group<'a>>>,
     /// Groups of several packages.
     choices: VecDeque<Rc<Group<'a>>>,
+}
+
+impl<'a> State<'a> {
+    /// Makes it what it was before a choice.
+    fn take_back(&mut self, index: &'a Index, choice: &Choice<'a>) {
+        // The last come first, so that each is at the end of what it is in.
+        for id in self.order.drain(choice.chosen..).rev() {
+            self.chosen.remove(index.name(id));
+            self.owners.remove(&id);
+            for (name, _) in names(index, id) {
+                self.provided.get_mut(name).map(Vec::pop);
+            }
+            for relation in excluded(index, id) {
+                self.conflicts.get_mut(relation.name).map(Vec::pop);
+            }
+        }
+        self.fresh.clear();
+        self.versions.clone_from(&choice.versions);
+        self.choices.clone_from(&choice.choices);
+    }
+}
+
+/// What a package provides, with versions.
+fn names<'a>(index: &'a Index, id: Id) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let provided = index.relations(id, "Provides").flatten();
+    provided.map(|provided| (provided.name, provided.version.map_or("", |(_, v)| v)))
+}
+
+/// What a package cannot be with.
+fn excluded<'a>(index: &'a Index, id: Id) -> impl Iterator<Item = Relation<'a>> {
+    ["Conflicts", "Breaks"].into_iter().flat_map(move |name| index.relations(id, name)).flatten()
 }
 
 struct Solver<'a> {
@@ -98,20 +144,63 @@ pub fn closure(
         let wanted = Relation { name: real, ..wanted };
         state.fresh.push_back(Rc::new(Group { alternatives: vec![wanted], owner: None }));
     }
-    let state = solver.solve(state).map_err(NoClosure::Unsatisfiable)?;
+    solver.solve(&mut state).map_err(NoClosure::Unsatisfiable)?;
     Ok(state.chosen.into_values().collect())
 }
 
 impl<'a> Solver<'a> {
     /// Completes what was decided, or says what stood in the way of the first attempt.
-    fn solve(&mut self, mut state: State<'a>) -> Result<State<'a>, String> {
+    ///
+    /// Each choice can be taken back. They are a list and no calls inside one another, because
+    /// lists of packages say how many there are.
+    fn solve(&mut self, state: &mut State<'a>) -> Result<(), String> {
+        let mut open: Vec<Choice<'a>> = Vec::new();
+        let mut first = None;
+        loop {
+            match self.advance(state) {
+                Ok(None) => return Ok(()),
+                Ok(Some((group, _))) if open.len() >= CHOICES_AT_MOST => {
+                    let why = "there are more choices than can be tried";
+                    return Err(first.unwrap_or_else(|| self.chain(state, &group, why)));
+                }
+                Ok(Some((group, viable))) => open.push(Choice {
+                    group,
+                    untried: viable.into_iter(),
+                    chosen: state.order.len(),
+                    versions: state.versions.clone(),
+                    choices: state.choices.clone(),
+                }),
+                Err(problem) => drop(first.get_or_insert(problem)),
+            }
+            loop {
+                let is_over = first.is_some() && self.choices > CHOICES_AT_MOST;
+                let Some(choice) = open.last_mut().filter(|_| !is_over) else {
+                    return Err(first.unwrap_or_default());
+                };
+                state.take_back(self.index, choice);
+                let Some(id) = choice.untried.next() else {
+                    open.pop();
+                    continue;
+                };
+                self.choices += 1;
+                match self.choose(state, id, choice.group.owner) {
+                    Ok(()) => break,
+                    Err(problem) => drop(first.get_or_insert(problem)),
+                }
+            }
+        }
+    }
+
+    /// Decides what follows from what was decided. A group of which one is to be chosen is
+    /// left, unless all have what they need.
+    fn advance(&mut self, state: &mut State<'a>) -> Result<Option<Open<'a>>, String> {
         while let Some(group) = state.fresh.pop_front() {
-            if self.is_satisfied(&state, &group) {
+            if self.is_satisfied(state, &group) {
                 continue;
             }
-            let viable = self.viable(&state, &group)?;
+            let viable = self.viable(state, &group)?;
             match viable.as_slice() {
-                [only] => self.choose(&mut state, *only, group.owner)?,
+                [only] => self.choose(state, *only, group.owner)?,
                 [first, rest @ ..] => {
                     let is_one = |id: &Id| self.index.name(*id) == self.index.name(*first);
                     let is_one = rest.iter().all(is_one);
@@ -121,28 +210,13 @@ impl<'a> Solver<'a> {
                 [] => {}
             }
         }
-        loop {
-            let next = state.versions.pop_front().or_else(|| state.choices.pop_front());
-            let Some(group) = next else { return Ok(state) };
-            if self.is_satisfied(&state, &group) {
-                continue;
+        while let Some(group) = state.versions.pop_front().or_else(|| state.choices.pop_front()) {
+            if !self.is_satisfied(state, &group) {
+                let viable = self.viable(state, &group)?;
+                return Ok(Some((group, viable)));
             }
-            let mut first = None;
-            for id in self.viable(&state, &group)? {
-                self.choices += 1;
-                let mut attempt = state.clone();
-                let result =
-                    self.choose(&mut attempt, id, group.owner).and_then(|()| self.solve(attempt));
-                match result {
-                    Ok(state) => return Ok(state),
-                    Err(problem) => drop(first.get_or_insert(problem)),
-                }
-                if self.choices > CHOICES_AT_MOST {
-                    break;
-                }
-            }
-            return Err(first.unwrap_or_else(|| self.chain(&state, &group, "")));
         }
+        Ok(None)
     }
 
     fn is_satisfied(&self, state: &State<'a>, group: &Group<'a>) -> bool {
@@ -214,7 +288,7 @@ impl<'a> Solver<'a> {
         {
             return Some(format!("the base has version {there} of {name}"));
         }
-        let names = std::iter::once((name, version)).chain(self.names(id));
+        let names = std::iter::once((name, version)).chain(names(index, id));
         for (name, version) in names {
             for (owner, relation) in state.conflicts.get(name).into_iter().flatten() {
                 if *owner != id && takes(relation, version) {
@@ -225,7 +299,7 @@ impl<'a> Solver<'a> {
                 }
             }
         }
-        for relation in self.excluded(id) {
+        for relation in excluded(index, id) {
             let there = self.provided.get(relation.name).copied().flatten();
             let chosen = state.chosen.get(relation.name);
             let by_name = chosen.is_some_and(|other| relation.takes(index.version(*other)));
@@ -241,28 +315,15 @@ impl<'a> Solver<'a> {
         None
     }
 
-    /// What a package provides, with versions.
-    fn names(&self, id: Id) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let provided = self.index.relations(id, "Provides").flatten();
-        provided.map(|provided| (provided.name, provided.version.map_or("", |(_, v)| v)))
-    }
-
-    fn excluded(&self, id: Id) -> impl Iterator<Item = Relation<'a>> {
-        let index = self.index;
-        ["Conflicts", "Breaks"]
-            .into_iter()
-            .flat_map(move |name| index.relations(id, name))
-            .flatten()
-    }
-
     fn choose(&mut self, state: &mut State<'a>, id: Id, owner: Option<Id>) -> Result<(), String> {
         let index = self.index;
         state.chosen.insert(index.name(id), id);
+        state.order.push(id);
         state.owners.insert(id, owner);
-        for (name, _) in self.names(id) {
+        for (name, _) in names(index, id) {
             state.provided.entry(name).or_default().push(id);
         }
-        for relation in self.excluded(id) {
+        for relation in excluded(index, id) {
             state.conflicts.entry(relation.name).or_default().push((id, relation));
         }
         for name in ["Pre-Depends", "Depends"] {

@@ -3,8 +3,8 @@
 //!
 //! Deliberately absent: where lists come from, and choosing among packages.
 
-use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead, Read as _};
 
 use super::relation::{Operator, groups};
 use super::version::compare;
@@ -75,7 +75,8 @@ impl Index {
         let mut is_kept = false;
         loop {
             line.clear();
-            let length = list.read_until(b'\n', &mut line)?;
+            let at_most = STANZA_BYTES_AT_MOST as u64 + 1;
+            let length = list.by_ref().take(at_most).read_until(b'\n', &mut line)?;
             let text = line.strip_suffix(b"\n").unwrap_or(&line);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
             if text.is_empty() {
@@ -120,6 +121,15 @@ impl Index {
         let (Some(name), Some(version)) = (range("Package"), range("Version")) else {
             return Err(io::Error::other("a package list has a stanza without name or version"));
         };
+        let (is_name, is_version) =
+            (is_name(&self.text[name.clone()]), is_version(&self.text[version.clone()]));
+        if !is_name || !is_version {
+            let (what, wrong) = if is_name { ("version", version) } else { ("name", name) };
+            let wrong: String = self.text[wrong].chars().take(100).collect();
+            let wrong = wrong.escape_debug();
+            let why = format!("a package list has a package with the {what} `{wrong}`");
+            return Err(io::Error::other(why));
+        }
         let is_for = field(stanza, "Architecture");
         if !is_for.is_some_and(|is_for| is_for == architecture || is_for == "all") {
             self.text.truncate(start);
@@ -144,7 +154,7 @@ impl Index {
             for group in self.relations(id, "Provides") {
                 for relation in group {
                     let ids = providers.entry(relation.name.into()).or_default();
-                    if !ids.contains(&id) {
+                    if ids.last() != Some(&id) {
                         ids.push(id);
                     }
                 }
@@ -154,8 +164,9 @@ impl Index {
             ids.sort_by(|a, b| self.best_first(*a, *b));
             ids.dedup_by(|a, b| self.version(*a) == self.version(*b));
         }
+        let best: HashSet<Id> = by_name.values().flatten().copied().collect();
         for ids in providers.values_mut() {
-            ids.retain(|id| by_name[self.name(*id)].contains(id));
+            ids.retain(|id| best.contains(id));
             ids.sort_by(|a, b| {
                 let rank = |id: &Id| (self.is_backup(*id), self.priority(*id));
                 rank(a)
@@ -259,6 +270,19 @@ impl Index {
     }
 }
 
+/// Whether a text can be the name of a package (Debian policy 5.6.7), also one that archives
+/// take which are not so strict. Names become those of files.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c))
+}
+
+/// Whether a text can be a version (Debian policy 5.6.12).
+fn is_version(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '~')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-._~:".contains(c))
+}
+
 /// The value of a field of a stanza, with its further lines.
 pub fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = stanza;
@@ -339,5 +363,25 @@ mod tests {
         assert!(Index::default().add(&b"Package: \xff\nVersion: 1\n"[..], origin, "x").is_err());
         let endless = format!("Depends: {}", "a,".repeat(STANZA_BYTES_AT_MOST));
         assert!(Index::default().add(endless.as_bytes(), origin, "x").is_err());
+        // A line without an end does not come into memory.
+        let mut zeros = io::BufReader::new(io::repeat(0).take(u64::MAX));
+        assert!(Index::default().add(&mut zeros, origin, "x").is_err());
+    }
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        let origin = ListOrigin { list: 0, is_backup: false };
+        for (name, version, why) in [
+            ("../x", "1", "the name `../x`"),
+            (".", "1", "the name `.`"),
+            ("a b", "1", "the name `a b`"),
+            ("", "1", "the name ``"),
+            ("a", "1/2", "the version `1/2`"),
+            ("a", "-1", "the version `-1`"),
+        ] {
+            let list = format!("Package: {name}\nVersion: {version}\nArchitecture: all\n");
+            let problem = Index::default().add(list.as_bytes(), origin, "x").unwrap_err();
+            assert_eq!(problem.to_string(), format!("a package list has a package with {why}"));
+        }
     }
 }

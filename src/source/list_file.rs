@@ -10,7 +10,7 @@ use super::release_file::Release;
 use crate::archive::compression::decoder;
 use crate::model::{Digest, Hasher};
 
-/// A list is not larger when it is unpacked, where its archive does not say.
+/// A list is not larger when it is unpacked, whatever its archive says.
 const LIST_BYTES_AT_MOST: u64 = 1 << 30;
 
 /// What to do about a file that is not what its release file says.
@@ -75,7 +75,8 @@ impl ListFile {
         let damaged = |error: io::Error| {
             refuse(&self.shown, &self.file, format!("it cannot be read: {error}"), None)
         };
-        let at_most = self.plain.map_or(LIST_BYTES_AT_MOST, |(_, size_bytes)| size_bytes);
+        let said = self.plain.map_or(u64::MAX, |(_, size_bytes)| size_bytes);
+        let at_most = said.min(LIST_BYTES_AT_MOST);
         let file = fs::File::open(&self.path)
             .map_err(|source| PackageError::File { path: self.path.clone(), source })?;
         let inner = decoder(self.extension, BufReader::new(file)).map_err(damaged)?;

@@ -145,3 +145,14 @@ fn the_same_question_has_the_same_answer() {
     let hopeless = lines.replace("p40 1\n q40 1", "p40 1; Depends: z\n q40 1; Depends: z");
     assert!(check(&hopeless, "root", "").contains("no package has that name"));
 }
+
+#[test]
+fn choices_without_end_are_no_overflow() {
+    let choices: Vec<String> = (0..6000).map(|at| format!("a{at} | b{at}")).collect();
+    let mut lines = format!("x 1; Depends: {}\n", choices.join(", "));
+    for at in 0..6000 {
+        lines.push_str(&format!("a{at} 1\nb{at} 1\n"));
+    }
+    let answer = check(&lines, "x", "");
+    assert!(answer.ends_with("but there are more choices than can be tried"), "{answer:.200}");
+}
