@@ -5,93 +5,15 @@
 
 #[path = "../fuzz/entries.rs"]
 mod entries;
-
-use std::io::Write as _;
+#[path = "../fuzz/seeds.rs"]
+mod seeds;
 
 use proptest::prelude::*;
-use xstitch::archive::compression::{Compression, Encoder};
+use seeds::{member, package, seeds};
 
 /// Damaged inputs for each reader. Raise it for a longer look: `HOSTILE_ROUNDS=100000`.
 fn rounds() -> usize {
     option_env!("HOSTILE_ROUNDS").and_then(|text| text.parse().ok()).unwrap_or(400)
-}
-
-fn member(
-    builder: &mut tar::Builder<Vec<u8>>,
-    name: &str,
-    kind: tar::EntryType,
-    content: &[u8],
-    link: &str,
-) {
-    let mut header = tar::Header::new_gnu();
-    let gnu = header.as_gnu_mut().unwrap();
-    gnu.name[..name.len()].copy_from_slice(name.as_bytes());
-    gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
-    header.set_entry_type(kind);
-    header.set_size(content.len() as u64);
-    header.set_mode(0o755);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_cksum();
-    builder.append(&header, content).unwrap();
-}
-
-/// A tar archive with one of each kind of member.
-fn archive() -> Vec<u8> {
-    use tar::EntryType::{Directory, Link, Regular, Symlink};
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.append_pax_extensions([("SCHILY.xattr.user.x", b"y".as_slice())]).unwrap();
-    member(&mut builder, "usr/", Directory, b"", "");
-    member(&mut builder, "usr/bin/x", Regular, b"#!/bin/sh\necho x\n", "");
-    member(&mut builder, "usr/bin/y", Link, b"", "usr/bin/x");
-    member(&mut builder, "bin", Symlink, b"", "usr/bin");
-    member(
-        &mut builder,
-        "usr/bin/elf",
-        Regular,
-        &std::fs::read("/proc/self/exe").unwrap()[..2000],
-        "",
-    );
-    member(&mut builder, "etc/.wh.gone", Regular, b"", "");
-    member(&mut builder, "opt/.wh..wh..opq", Regular, b"", "");
-    member(&mut builder, "etc/os-release", Regular, b"ID=debian\n", "");
-    member(&mut builder, "manifest.json", Regular, b"[]", "");
-    let mut header = tar::Header::new_gnu();
-    header.set_size(3);
-    header.set_mode(0o644);
-    let long = "long/".repeat(60) + "name";
-    builder.append_data(&mut header, long, b"abc".as_slice()).unwrap();
-    builder.into_inner().unwrap()
-}
-
-fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
-    let mut encoder = Encoder::new(Vec::new(), compression, 1);
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// A Debian package with `data`, a tar archive.
-fn package(data: &[u8]) -> Vec<u8> {
-    let mut control = tar::Builder::new(Vec::new());
-    member(&mut control, "./control", tar::EntryType::Regular, b"Package: x\nVersion: 1\n", "");
-    let control = control.into_inner().unwrap();
-    let mut bytes = b"!<arch>\n".to_vec();
-    let data_gz = compressed(data, Compression::Gzip);
-    for (name, content) in [
-        ("debian-binary", b"2.0\n".as_slice()),
-        ("control.tar", &control),
-        ("data.tar.gz", &data_gz),
-    ] {
-        bytes.extend(
-            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len())
-                .bytes(),
-        );
-        bytes.extend(content);
-        if content.len() % 2 == 1 {
-            bytes.push(b'\n');
-        }
-    }
-    bytes
 }
 
 /// Numbers that are the same each time (xorshift).
@@ -140,42 +62,45 @@ fn damage(good: &[u8], look: fn(&[u8])) {
     }
 }
 
-#[test]
-fn unit_damaged_layers() {
-    let plain = archive();
-    for bytes in [
-        plain.clone(),
-        compressed(&plain, Compression::Gzip),
-        compressed(&plain, Compression::Zstd),
-    ] {
-        damage(&bytes, entries::layer);
-        damage(&bytes, entries::base);
+fn damaged(target: &str, look: fn(&[u8])) {
+    for seed in seeds(target) {
+        damage(&seed, look);
     }
 }
 
 #[test]
+fn unit_damaged_layers() {
+    damaged("layer", entries::layer);
+}
+
+#[test]
+fn unit_damaged_bases() {
+    damaged("base", entries::base);
+}
+
+#[test]
 fn unit_damaged_archives_of_images() {
-    damage(&archive(), entries::images);
-    damage(&compressed(&archive(), Compression::Gzip), entries::images);
+    damaged("images", entries::images);
 }
 
 #[test]
 fn unit_damaged_packages() {
-    damage(&package(&archive()), entries::deb);
+    damaged("deb", entries::deb);
+}
+
+#[test]
+fn unit_damaged_sources() {
+    damaged("source", entries::source);
 }
 
 #[test]
 fn unit_damaged_documents() {
-    let digest = format!("sha256:{}", "0".repeat(64));
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"x","digest":"{digest}","size":1,"platform":{{"architecture":"arm","os":"linux","variant":"v7"}}}}]}}"#
-    );
-    damage(index.as_bytes(), entries::documents);
-    let config = format!(
-        r#"{{"architecture":"arm","os":"linux","config":{{"Env":["A=b"]}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#
-    );
-    damage(config.as_bytes(), entries::documents);
-    damage(format!("registry.example.org:5000/a/b:1@{digest}").as_bytes(), entries::documents);
+    damaged("documents", entries::documents);
+}
+
+#[test]
+fn unit_damaged_package_archives() {
+    damaged("packages", entries::packages);
 }
 
 /// A path made of parts that are good and bad.

@@ -38,7 +38,7 @@ pub fn xtask() -> ExitCode {
         Some(sandbox::STAGE_ONE | sandbox::STAGE_TWO) => run(arguments),
         _ => {
             printer::error(
-                "usage: cargo xtask images [build|plan|check|lock|fetch|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n  `cargo xtask images --help` tells more",
+                "usage: cargo xtask images [build|plan|check|lock|fetch|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n       cargo xtask fuzz [TARGET…] [--seconds N]\n  `cargo xtask images --help` tells more",
             );
             ExitCode::from(2)
         }

@@ -1,0 +1,9 @@
+//! `cargo +nightly fuzz run packages`
+
+#![no_main]
+
+#[path = "../entries.rs"]
+#[allow(dead_code)]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::packages(data));
