@@ -78,12 +78,15 @@ impl Room {
 /// A problem, and the member that it is of.
 pub(super) type MemberProblem = (Option<String>, Problem);
 
+/// Takes a member: its path as it is written, and its content.
+type Visit<'a> = dyn FnMut(&str, &mut tar::Entry<'_, &mut dyn Read>) -> Result<(), Problem> + 'a;
+
 /// Calls `visit` for each entry of the tar archive that `reader` gives, with its path; no more
 /// is read of it than an archive of `packed_bytes` may have.
 pub(super) fn each_entry(
     reader: impl Read,
     packed_bytes: u64,
-    visit: &mut dyn FnMut(&str, &mut tar::Entry<'_, &mut dyn Read>) -> Result<(), Problem>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), MemberProblem> {
     let end = bytes_at_most(packed_bytes);
     let (done, part) = (Cell::new(0), Cell::new(HEADER_BYTES_AT_MOST));

@@ -83,7 +83,7 @@ impl<'a> State<'a> {
 }
 
 /// What a package provides, with versions.
-fn names<'a>(index: &'a Index, id: Id) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn names(index: &Index, id: Id) -> impl Iterator<Item = (&str, &str)> {
     let provided = index.relations(id, "Provides").flatten();
     provided.map(|provided| (provided.name, provided.version.map_or("", |(_, v)| v)))
 }
