@@ -98,6 +98,7 @@ impl Root {
             self.apply(operation, &mut accounts).map_err(|why| format!("{package}: {why}"))?;
         }
         self.link_alternatives();
+        self.list_shells();
         if self.furnished || accounts != before {
             self.files.add_bytes("etc/passwd", accounts.passwd(), 0o644);
             self.files.add_bytes("etc/group", accounts.group_file(), 0o644);
@@ -198,8 +199,11 @@ impl Root {
                     self.files.add_link(&path, target);
                 }
             }
-            Operation::Folder { path, mode, owner } => {
+            Operation::Folder { path, mode, owner, new } => {
                 let path = place(path);
+                if *new && self.files.nodes.contains_key(&path) {
+                    return Ok(());
+                }
                 self.files.nodes.entry(path.clone()).or_insert(Node::new(Kind::Folder, 0o755));
                 self.change(&path, mode.as_deref(), owner.as_deref(), accounts)?;
             }
@@ -218,10 +222,19 @@ impl Root {
                     self.files.nodes.insert(path, node);
                 }
             }
-            Operation::Mode { path, mode, owner } => {
+            Operation::Mode { path, mode, owner, recursive } => {
                 let path = place(path);
-                if self.files.nodes.contains_key(&path) {
-                    self.change(&path, mode.as_deref(), owner.as_deref(), accounts)?;
+                let mut paths = vec![path.clone()];
+                if *recursive {
+                    let within = format!("{path}/");
+                    let all = self.files.nodes.iter();
+                    let inside = all.filter(|(path, node)| {
+                        path.starts_with(&within) && !matches!(node.kind, Kind::Link(_))
+                    });
+                    paths.extend(inside.map(|(path, _)| path.clone()));
+                }
+                for path in &paths {
+                    self.change(path, mode.as_deref(), owner.as_deref(), accounts)?;
                 }
             }
             Operation::User { name, home, create_home, .. } => {
@@ -258,6 +271,27 @@ impl Root {
             Operation::Group { .. } | Operation::Member { .. } | Operation::Sysusers { .. } => {}
         }
         Ok(())
+    }
+
+    /// Adds shells that packages have to the list of them (`update-shells(8)`).
+    fn list_shells(&mut self) {
+        let folder = "usr/share/debianutils/shells.d/";
+        let paths: Vec<String> =
+            self.files.nodes.keys().filter(|path| path.starts_with(folder)).cloned().collect();
+        let Some(mut text) = self.text("etc/shells").filter(|_| !paths.is_empty()) else { return };
+        let before = text.clone();
+        let lists: Vec<String> = paths.iter().filter_map(|path| self.text(path)).collect();
+        for shell in lists.iter().flat_map(|list| list.lines()).filter(|l| l.starts_with('/')) {
+            for path in [shell.to_owned(), format!("/{}", place(shell))] {
+                if !text.lines().any(|line| line == path) {
+                    text.push_str(&path);
+                    text.push('\n');
+                }
+            }
+        }
+        if text != before {
+            self.files.add_bytes("etc/shells", text, 0o644);
+        }
     }
 
     fn change(
@@ -348,13 +382,15 @@ fn tmpfiles(text: &str) -> Vec<Operation> {
             .then(|| format!("{}:{}", field(1).unwrap_or("root"), field(2).unwrap_or("root")));
         let path = (*path).to_owned();
         operations.extend(match kind.trim_end_matches(['+', '-', '=', '$', '~', '^']) {
-            "d" | "D" | "v" | "q" | "Q" => Some(Operation::Folder { path, mode, owner }),
+            "d" | "D" | "v" | "q" | "Q" => {
+                Some(Operation::Folder { path, mode, owner, new: false })
+            }
             "f" | "F" => {
                 let text = rest.get(4..).unwrap_or_default().join(" ");
                 Some(Operation::File { path, text, mode, owner })
             }
             "L" => field(4).map(|target| Operation::Link { path, target: target.to_owned() }),
-            "z" | "m" => Some(Operation::Mode { path, mode, owner }),
+            "z" | "m" => Some(Operation::Mode { path, mode, owner, recursive: false }),
             _ => None,
         });
     }

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::fixture::{build, copy, publish, registry, succeed, text, xstitch};
+use crate::fixture::{build, copy, publish, registry, set_platforms, succeed, text, xstitch};
 use crate::layout::Layout;
 use crate::scanner;
 use crate::service::Root;
@@ -209,4 +209,82 @@ fn system_popular_packages_run_and_are_seen() {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(accounts.len(), 2, "users differ between platforms: {accounts:?}");
     }
+}
+
+/// What runs of the next release, whose mirror is that of the machine's own packages.
+const NEXT: [(&str, &[&str], &str); 12] = [
+    ("tools", &["/bin/bash", "-c", "echo shell $((6 * 7))"], "shell 42"),
+    ("tools", &["/bin/sh", "-c", "read x < /etc/debian_version; echo $x"], "13."),
+    ("tools", &["/usr/bin/awk", "BEGIN { print 6 * 7 }"], "42"),
+    ("tools", &["/bin/date", "+%Z"], "UTC"),
+    ("tools", &["/usr/bin/git", "--version"], "git version"),
+    ("tools", &["/bin/bash", "-c", "echo $(</etc/shells)"], "/usr/bin/bash"),
+    ("tools", &["/usr/bin/openssl", "version"], "OpenSSL 3"),
+    ("tools", &["/usr/bin/ssh", "-V"], "OpenSSH"),
+    ("servers", &["/usr/sbin/nginx", "-v"], "nginx version"),
+    ("servers", &["/usr/lib/postgresql/17/bin/psql", "--version"], "psql (PostgreSQL) 17"),
+    ("servers", &["/usr/bin/python3", "-c", "import ssl, json; print(6*7)"], "42"),
+    ("servers", &["/usr/bin/valkey-server", "--version"], "Valkey server"),
+];
+
+#[test]
+fn system_packages_of_the_next_release_run() {
+    let tools = ["apt-get", "skopeo", "docker-registry", "umoci", "qemu-aarch64-static"];
+    if !tools.iter().all(|tool| has(tool)) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let project = project(
+        folder.path(),
+        "suite = \"trixie\"\n[image.base]\npublish = false\n\
+         from = { packages = [\"base-files\", \"base-passwd\", \"bash\", \"ca-certificates\", \
+         \"coreutils\", \"dash\", \"debianutils\", \"libc6\", \"tzdata\"] }\n\
+         [image.tools]\nfrom = \"base\"\npackages = [\"curl\", \"gawk\", \"git\", \"iproute2\", \
+         \"openssh-client\", \"openssl\", \"procps\", \"util-linux\"]\n\
+         [image.servers]\nfrom = \"base\"\n\
+         packages = [\"nginx-light\", \"postgresql-client\", \"python3\", \"valkey-server\"]\n",
+    );
+    set_platforms(&project, &["linux/amd64", "linux/arm64"]);
+    let file = project.join("images.toml");
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let suite = format!("[suite.trixie]\nmirror = {:?}\nkeyring = {keyring:?}\n", mirror());
+    fs::write(&file, fs::read_to_string(&file).unwrap() + &suite).unwrap();
+    let output = xstitch(&project).output().unwrap();
+    if output.status.code() == Some(3) && std::env::var_os("CI").is_none() {
+        eprintln!("SKIPPED: the machine's mirror does not serve trixie: {}", text(&output));
+        return;
+    }
+    assert!(output.status.success(), "{}", text(&output));
+    let layout = project.join("target/images");
+    let (_registry, registry) = registry(folder.path());
+    let mut wrong = Vec::new();
+    for image in ["tools", "servers"] {
+        publish(&layout, &format!("{image}:1"), &registry);
+        for (platform, emulator) in
+            [("linux/amd64", None), ("linux/arm64", Some("qemu-aarch64-static"))]
+        {
+            let source = format!("docker://{registry}/{image}:1");
+            let root = Root::unpack(&source, platform, emulator, folder.path());
+            fs::write(root.folder.join("dev/null"), "").unwrap();
+            for (_, words, wanted) in NEXT.iter().filter(|(of, ..)| *of == image) {
+                let output = root.command(words[0]).args(&words[1..]).output().unwrap();
+                let said = text(&output);
+                if !said.contains(wanted) {
+                    wrong.push(format!("{platform} {words:?}: {said}"));
+                }
+            }
+            fs::remove_dir_all(&root.folder).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The mirror that the machine's packages come from.
+fn mirror() -> String {
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]);
+    let output = String::from_utf8(succeed(&mut apt).stdout).unwrap();
+    let main = output.lines().filter_map(|line| line.split_once(' '));
+    let mut main = main.filter(|(release, _)| !release.contains('-'));
+    main.next().expect("apt has a source").1.trim_end_matches('/').to_owned()
 }

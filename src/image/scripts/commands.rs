@@ -2,13 +2,12 @@
 //! and those whose effect is an operation.
 
 use super::Operation;
+use super::shell::{Command, List};
+use super::values::{PROGRAM, UNKNOWN, assignment};
 
 /// Commands without effect, each with its reason.
-const WITHOUT_EFFECT: [&str; 38] = [
+const WITHOUT_EFFECT: [&str; 34] = [
     // Of the shell.
-    "set",
-    "umask",
-    "unset",
     "echo",
     "printf",
     // Services are started by whoever starts the container.
@@ -24,7 +23,6 @@ const WITHOUT_EFFECT: [&str; 38] = [
     // Questions that nobody asks.
     "db_capb",
     "db_fset",
-    "db_get",
     "db_go",
     "db_input",
     "db_purge",
@@ -57,6 +55,83 @@ pub fn is_without_effect(name: &str) -> bool {
     WITHOUT_EFFECT.contains(&name) || name == "restorecon"
 }
 
+/// Commands that do nothing but tell what is there.
+const READING: [&str; 35] = [
+    "[",
+    "basename",
+    "cat",
+    "cmp",
+    "cut",
+    "date",
+    "diff",
+    "dirname",
+    "dpkg-query",
+    "echo",
+    "egrep",
+    "expr",
+    "fgrep",
+    "find",
+    "getcap",
+    "getent",
+    "grep",
+    "head",
+    "id",
+    "ischroot",
+    "ls",
+    "md5sum",
+    "mountpoint",
+    "pidof",
+    "printf",
+    "readlink",
+    "realpath",
+    "sed",
+    "sha256sum",
+    "sort",
+    "stat",
+    "tail",
+    "test",
+    "tr",
+    "uname",
+];
+
+/// Whether a list of commands does nothing but tell what is there.
+pub fn only_reads(list: &List) -> bool {
+    list.iter()
+        .all(|item| reads(&item.first) && item.rest.iter().all(|(_, command)| reads(command)))
+}
+
+/// Whether a command does nothing but tell what is there.
+pub fn reads(command: &Command) -> bool {
+    let words = match command {
+        Command::Simple(words) => words,
+        Command::Pipe(commands) => return commands.iter().all(reads),
+        Command::Not(command) => return reads(command),
+        Command::Group(list) => return only_reads(list),
+        _ => return false,
+    };
+    let is_assigned = |word: &&String| assignment(word).is_some();
+    let words: Vec<&str> = words.iter().skip_while(is_assigned).map(String::as_str).collect();
+    let Some((name, rest)) = words.split_first() else { return true };
+    if rest.iter().any(|word| word.contains("$(") || word.contains('`')) {
+        return false;
+    }
+    let has = |options: &[&str]| {
+        rest.iter().any(|word| options.iter().any(|option| word.starts_with(option)))
+    };
+    match *name {
+        "true" | ":" | "false" | "wc" | "uniq" => true,
+        "command" | "which" => true,
+        "awk" => !rest.iter().any(|word| word.contains(['>', '|']) || word.contains("system")),
+        "dpkg" => has(&["-s", "-l", "-L", "--status", "--list", "--print-architecture"]),
+        "dpkg-divert" => has(&["--list", "--truename"]),
+        "date" => !has(&["-s", "--set"]),
+        "find" => !has(&["-exec", "-ok", "-delete", "-f"]),
+        "sed" => !has(&["-i", "--in-place", "-ni", "-ri", "-Ei"]),
+        "sort" => !has(&["-o", "--output"]),
+        name => READING.contains(&name),
+    }
+}
+
 /// What a command does.
 pub fn operations(words: &[&str]) -> Result<Vec<Operation>, String> {
     let words: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
@@ -65,7 +140,7 @@ pub fn operations(words: &[&str]) -> Result<Vec<Operation>, String> {
     let (options, values) = split(rest);
     match *name {
         "update-alternatives" => alternatives(rest).ok_or_else(unknown),
-        "adduser" | "useradd" => user(rest).ok_or_else(unknown),
+        "adduser" | "useradd" => user(name, rest).ok_or_else(unknown),
         "addgroup" | "groupadd" if options.iter().all(|o| is_quiet(o)) && values.len() == 1 => {
             Ok(vec![Operation::Group { name: values[0].to_owned() }])
         }
@@ -79,7 +154,11 @@ pub fn operations(words: &[&str]) -> Result<Vec<Operation>, String> {
         "systemd-sysusers" if !values.is_empty() => {
             Ok(values.iter().map(|name| Operation::Sysusers { name: (*name).to_owned() }).collect())
         }
-        "chown" | "chgrp" | "chmod" if options.iter().all(|o| matches!(*o, "-f" | "-h")) => {
+        "chown" | "chgrp" | "chmod"
+            if options.iter().all(|o| matches!(*o, "-f" | "-h" | "-R" | "-Rf" | "--recursive")) =>
+        {
+            let recursive =
+                options.iter().any(|option| matches!(*option, "-R" | "-Rf" | "--recursive"));
             let (what, paths) = values.split_first().ok_or_else(unknown)?;
             let (mode, owner) = match *name {
                 "chmod" if is_mode(what) => (Some((*what).to_owned()), None),
@@ -94,6 +173,7 @@ pub fn operations(words: &[&str]) -> Result<Vec<Operation>, String> {
                 path: (*path).to_owned(),
                 mode: mode.clone(),
                 owner: owner.clone(),
+                recursive,
             };
             Ok(paths.iter().map(of).collect())
         }
@@ -103,10 +183,26 @@ pub fn operations(words: &[&str]) -> Result<Vec<Operation>, String> {
                     path: (*path).to_owned(),
                     mode: Some((*mode).to_owned()),
                     owner: Some(format!("{user}:{group}")),
+                    recursive: false,
                 }])
             }
             _ => Err(unknown()),
         },
+        // In an empty root, nothing is moved aside but what would hide that folders are merged.
+        "dpkg-divert"
+            if options.contains(&"--remove")
+                || values.iter().any(|value| value.ends_with(".usr-is-merged")) =>
+        {
+            Ok(Vec::new())
+        }
+        "cp" if options.iter().all(|o| matches!(*o, "-a" | "-p" | "-f" | "-pZ")) => {
+            match values.as_slice() {
+                [from, path] if is_plain(from) && is_plain(path) && !path.ends_with('/') => {
+                    Ok(vec![Operation::Copy { from: (*from).to_owned(), path: (*path).to_owned() }])
+                }
+                _ => Err(unknown()),
+            }
+        }
         "mkdir" | "install" => folders(name, rest).ok_or_else(unknown),
         "touch" if options.is_empty() && values.iter().all(|path| is_plain(path)) => Ok(values
             .iter()
@@ -142,7 +238,7 @@ fn split<'a>(words: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
 
 /// Whether a path is the whole of what it means.
 fn is_plain(path: &str) -> bool {
-    path.starts_with('/') && !path.contains(['*', '?', '[', '{', '\u{1}'])
+    path.starts_with('/') && !path.contains(['*', '?', '[', '{', PROGRAM, UNKNOWN])
 }
 
 fn is_mode(mode: &str) -> bool {
@@ -187,8 +283,8 @@ fn alternatives(words: &[&str]) -> Option<Vec<Operation>> {
 }
 
 /// `adduser(8)` and `useradd(8)`, for system users.
-fn user(words: &[&str]) -> Option<Vec<Operation>> {
-    let is_adduser = !words.contains(&"-r");
+fn user(program: &str, words: &[&str]) -> Option<Vec<Operation>> {
+    let is_adduser = program == "adduser" && !words.contains(&"-r");
     let (mut names, mut system, mut own_group) = (Vec::new(), false, !is_adduser);
     let (mut group, mut home, mut shell, mut comment) = (None, None, None, None);
     let mut create_home = is_adduser;
@@ -238,7 +334,7 @@ fn folders(program: &str, words: &[&str]) -> Option<Vec<Operation>> {
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         match word {
-            "-p" => {}
+            "-p" | "-Z" | "-pZ" => {}
             "-d" => is_folder = true,
             "-m" => mode = Some(words.next()?.to_owned()),
             "-o" => user = Some(words.next()?.to_owned()),
@@ -249,6 +345,7 @@ fn folders(program: &str, words: &[&str]) -> Option<Vec<Operation>> {
     }
     let owner = (user.is_some() || group.is_some())
         .then(|| format!("{}:{}", user.unwrap_or("root".into()), group.unwrap_or("root".into())));
-    let of = |path| Operation::Folder { path, mode: mode.clone(), owner: owner.clone() };
+    let of =
+        |path| Operation::Folder { path, mode: mode.clone(), owner: owner.clone(), new: false };
     (is_folder && !paths.is_empty()).then(|| paths.into_iter().map(of).collect())
 }

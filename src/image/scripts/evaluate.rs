@@ -1,60 +1,56 @@
 //! What a script would do on a fresh root, without running it: conditions are decided where
-//! that can be known, and what depends on anything else must do nothing.
+//! that can be known, and what depends on anything else must do nothing, or only make what is
+//! not there.
 
 use std::collections::BTreeMap;
 
-use super::Operation;
-use super::commands::{is_without_effect, operations};
+use super::commands::{is_without_effect, operations, reads};
+use super::conditions::Truth::{No, Unknown, Yes};
+use super::conditions::{Truth, compare, program, test};
 use super::shell::{AndOr, Command, List, parse};
+use super::values::{PROGRAM, UNKNOWN, Values, asks, assignment, fits};
+use super::{Operation, Subject};
 
-/// Whether a condition holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Truth {
-    Yes,
-    No,
-    Unknown,
+/// How far a script is left, and that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Flow {
+    On,
+    /// The loop goes on with the next word, or ends.
+    Continue,
+    Break,
+    /// The function ends.
+    Return,
+    /// The script ends.
+    Exit,
+    /// The package would not be installed.
+    Fail,
 }
 
-use Truth::{No, Unknown, Yes};
+/// Functions that call themselves are not followed further.
+const DEEPEST: usize = 16;
 
-impl From<bool> for Truth {
-    fn from(holds: bool) -> Self {
-        if holds { Yes } else { No }
-    }
-}
-
-impl Truth {
-    fn opposite(self) -> Self {
-        match self {
-            Yes => No,
-            No => Yes,
-            Unknown => Unknown,
-        }
-    }
-}
-
-/// Programs whose effect is known as data, so that they count as installed.
-const KNOWN: [&str; 6] = [
-    "adduser",
-    "addgroup",
-    "setcap",
-    "systemd-sysusers",
-    "systemd-tmpfiles",
-    "update-alternatives",
-];
-
-/// Stands for the path of a program where a script asks for it.
-const PROGRAM: char = '\u{1}';
+const DEPENDS: &str = "a condition that depends on the machine";
 
 /// Operations of a script that is called with `argument` and no earlier version, or what is
 /// not understood.
-pub fn evaluate(argument: &str, text: &str) -> Result<Vec<Operation>, String> {
+pub fn evaluate(
+    subject: Subject<'_>,
+    script: &str,
+    argument: &str,
+    text: &str,
+) -> Result<Vec<Operation>, String> {
     let list = parse(text)?;
-    let variables = [("1", argument), ("2", ""), ("DPKG_ROOT", ""), ("DEBIAN_FRONTEND", "")];
     let mut evaluator = Evaluator {
-        variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
+        values: Values::new(subject, script, argument),
+        functions: BTreeMap::new(),
         operations: Vec::new(),
-        exited: false,
+        locals: Vec::new(),
+        flow: Flow::On,
+        may_leave: Flow::On,
+        status: Yes,
+        doubt: Vec::new(),
+        umask: 0o022,
+        depth: 0,
         is_fresh: argument == "install",
     };
     evaluator.list(&list)?;
@@ -62,9 +58,20 @@ pub fn evaluate(argument: &str, text: &str) -> Result<Vec<Operation>, String> {
 }
 
 struct Evaluator {
-    variables: BTreeMap<String, String>,
+    values: Values,
+    functions: BTreeMap<String, Command>,
     operations: Vec<Operation>,
-    exited: bool,
+    /// What variables were before functions made them their own.
+    locals: Vec<(String, Option<String>)>,
+    flow: Flow,
+    /// How far what comes next may have been left already.
+    may_leave: Flow,
+    /// What a function returned.
+    status: Truth,
+    /// Conditions that are not known: the path that is not there, or any other.
+    doubt: Vec<Option<String>>,
+    umask: u32,
+    depth: usize,
     /// Whether nothing of the package is there yet.
     is_fresh: bool,
 }
@@ -73,7 +80,7 @@ impl Evaluator {
     fn list(&mut self, list: &List) -> Result<Truth, String> {
         let mut truth = Yes;
         for item in list {
-            if self.exited {
+            if self.flow != Flow::On {
                 break;
             }
             truth = self.and_or(item)?;
@@ -84,31 +91,50 @@ impl Evaluator {
     fn and_or(&mut self, item: &AndOr) -> Result<Truth, String> {
         let mut truth = self.command(&item.first)?;
         for (and, command) in &item.rest {
-            if self.exited {
+            if self.flow != Flow::On {
                 break;
             }
             truth = match (truth, and) {
                 (Yes, true) | (No, false) => self.command(command)?,
-                (Unknown, _) => {
-                    self.perhaps(|this| this.command(command).map(drop))?;
-                    Unknown
+                (truth @ (Yes | No), _) => truth,
+                (truth, and) => {
+                    let absent = if *and { truth } else { truth.opposite() };
+                    let next = self.perhaps(absent.absent(), |this| this.command(command))?;
+                    match (next, and) {
+                        (No, true) => No,
+                        (Yes, false) => Yes,
+                        _ => Unknown,
+                    }
                 }
-                (truth, _) => truth,
             };
         }
         Ok(truth)
     }
 
-    /// What may or may not run has to do nothing.
-    fn perhaps(&mut self, run: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
-        let before = self.operations.len();
-        let variables = self.variables.clone();
-        run(self)?;
-        if self.operations.len() > before || self.exited {
-            return Err("a condition that depends on the machine".into());
+    /// What may or may not run has to do nothing, or only make `absent` if it is not there.
+    fn perhaps(
+        &mut self,
+        absent: Option<String>,
+        run: impl FnOnce(&mut Self) -> Result<Truth, String>,
+    ) -> Result<Truth, String> {
+        let before = self.values.clone();
+        self.doubt.push(absent);
+        let truth = run(self)?;
+        self.doubt.pop();
+        match std::mem::replace(&mut self.flow, Flow::On) {
+            // Nobody is left with an image of packages that cannot be installed.
+            Flow::On | Flow::Fail => {}
+            left => self.may_leave = self.may_leave.max(left),
         }
-        self.variables.retain(|name, value| variables.get(name) == Some(value));
-        Ok(())
+        if self.values.arguments != before.arguments {
+            return Err(DEPENDS.into());
+        }
+        for (name, value) in &mut self.values.variables {
+            if before.variables.get(name) != Some(value) {
+                *value = UNKNOWN.into();
+            }
+        }
+        Ok(truth)
     }
 
     fn command(&mut self, command: &Command) -> Result<Truth, String> {
@@ -116,86 +142,186 @@ impl Evaluator {
             Command::Not(command) => Ok(self.command(command)?.opposite()),
             Command::Group(list) => self.list(list),
             Command::If(branches, otherwise) => self.condition(branches, otherwise),
-            Command::Case(word, arms) => {
-                let word = self.expand(word)?;
-                for (patterns, body) in arms {
-                    for pattern in patterns {
-                        let pattern = self.expand(pattern)?;
-                        if pattern == "*" || pattern == word {
-                            return self.list(body);
-                        }
-                        if pattern.contains(['*', '?', '[']) {
-                            return Err(format!("the pattern `{pattern}`"));
-                        }
-                    }
+            Command::Case(word, arms) => self.case(word, arms),
+            Command::For(name, words, body) => self.each(name, words, body),
+            Command::Simple(words) => self.simple(words),
+            Command::Pipe(commands) if commands.iter().all(reads) => Ok(Unknown),
+            Command::Pipe(_) => Err("a pipe".into()),
+            Command::Refused(why) => Err(why.clone()),
+            Command::Function(name, body) => {
+                if self.is_doubtful() {
+                    return Err(DEPENDS.into());
                 }
+                self.functions.insert(name.clone(), (**body).clone());
                 Ok(Yes)
             }
-            Command::Simple(words) => self.simple(words),
         }
     }
 
     fn condition(&mut self, branches: &[(List, List)], otherwise: &List) -> Result<Truth, String> {
         let mut unknown = false;
+        let mut last = None;
         for (condition, body) in branches {
-            let truth = self.list(condition)?;
-            if unknown || truth == Unknown {
-                if truth != No {
-                    unknown = true;
-                    self.perhaps(|this| this.list(body).map(drop))?;
-                }
-                continue;
+            let truth = match unknown {
+                true => self.perhaps(None, |this| this.list(condition))?,
+                false => self.list(condition)?,
+            };
+            if self.flow != Flow::On {
+                return Ok(Unknown);
             }
-            if truth == Yes {
-                return self.list(body);
+            match truth {
+                No => {}
+                Yes if !unknown => return self.list(body),
+                truth => {
+                    let absent = truth.absent().filter(|_| !unknown);
+                    last = truth.opposite().absent().filter(|_| branches.len() == 1);
+                    unknown = true;
+                    self.perhaps(absent, |this| this.list(body))?;
+                }
             }
         }
         if unknown {
-            self.perhaps(|this| this.list(otherwise).map(drop))?;
+            self.perhaps(last, |this| this.list(otherwise))?;
             return Ok(Unknown);
         }
         self.list(otherwise)
     }
 
+    fn case(&mut self, word: &str, arms: &[(Vec<String>, List)]) -> Result<Truth, String> {
+        let word = self.values.expand(word)?;
+        let mut unknown = false;
+        for (patterns, body) in arms {
+            let mut truth = No;
+            for pattern in patterns {
+                let pattern = self.values.expand(pattern)?;
+                match fits(&pattern, &word) {
+                    _ if pattern == "*" => truth = Yes,
+                    Some(true) => truth = Yes,
+                    Some(false) => {}
+                    None if truth == No => truth = Unknown,
+                    None => {}
+                }
+            }
+            match truth {
+                No => {}
+                Yes if !unknown => return self.list(body),
+                truth => {
+                    unknown = true;
+                    self.perhaps(None, |this| this.list(body))?;
+                    if truth == Yes {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(if unknown { Unknown } else { Yes })
+    }
+
+    fn each(&mut self, name: &str, words: &[String], body: &List) -> Result<Truth, String> {
+        let mut values = Vec::new();
+        for word in words {
+            values.extend(self.values.expand_all(word)?);
+        }
+        values.retain(|value| !value.is_empty());
+        let may_leave = self.may_leave;
+        if values.iter().any(|value| value.contains(['*', '?', '[', UNKNOWN])) {
+            // Twice, so that what one round leaves to the next is not known either.
+            for _ in 0..2 {
+                self.perhaps(None, |this| {
+                    this.values.variables.insert(name.to_owned(), UNKNOWN.into());
+                    this.list(body)
+                })?;
+            }
+        } else {
+            for value in values {
+                self.assign(name, value);
+                self.list(body)?;
+                if self.flow == Flow::Continue {
+                    self.flow = Flow::On;
+                }
+                if self.flow != Flow::On {
+                    break;
+                }
+            }
+        }
+        if self.flow == Flow::Break {
+            self.flow = Flow::On;
+        }
+        if self.may_leave <= Flow::Break {
+            self.may_leave = may_leave;
+        }
+        Ok(Unknown)
+    }
+
     fn simple(&mut self, words: &[String]) -> Result<Truth, String> {
         let Some(first) = words.first() else { return Ok(Yes) };
-        if let Some((name, value)) = assignment(first) {
-            if words.len() > 1 {
-                let all = words.iter().all(|word| assignment(word).is_some());
-                return if all { self.assign(words) } else { self.simple(&words[1..]) };
-            }
-            let value = self.expand(value)?;
-            self.variables.insert(name.to_owned(), value);
-            return Ok(Yes);
+        if assignment(first).is_some() {
+            let all = words.iter().all(|word| assignment(word).is_some());
+            return if all { self.assign_all(words) } else { self.simple(&words[1..]) };
         }
-        let name = self.expand(first)?;
+        let name = self.values.expand(first)?;
         match name.as_str() {
+            _ if self.functions.contains_key(&name) => {}
             "true" | ":" => return Ok(Yes),
             "false" => return Ok(No),
-            "export" | "local" | "readonly" => return self.assign(&words[1..]),
-            "exit" => {
-                let status = words.get(1).map_or(Ok("0".to_owned()), |word| self.expand(word))?;
-                self.exited = status == "0";
-                let failed = || format!("it would end with {status}");
-                return if self.exited { Ok(Yes) } else { Err(failed()) };
-            }
-            "." => {
-                let file = words.get(1).map_or("", String::as_str);
-                if file == "/usr/share/debconf/confmodule" {
-                    return Ok(Yes);
+            "export" | "local" | "readonly" => {
+                if name == "local" {
+                    for word in &words[1..] {
+                        let name = assignment(word).map_or(word.as_str(), |(name, _)| name);
+                        let old = self.values.variables.get(name).cloned();
+                        self.locals.push((name.to_owned(), old));
+                    }
                 }
-                return Err(format!("`. {file}`"));
+                return self.assign_all(&words[1..]);
             }
             "rm" if self.is_fresh => return Ok(Yes),
+            // Users are not there yet, and groups of the distribution can be added again.
             "getent" => return Ok(No),
-            _ if is_without_effect(&name) => return Ok(Yes),
+            "db_get" | "read" => {
+                let names =
+                    words[1..].iter().filter(|word| name == "read" && !word.starts_with('-'));
+                for name in names.map(String::as_str).chain(["RET"]) {
+                    self.assign(name, UNKNOWN.into());
+                }
+                return Ok(if name == "read" { Unknown } else { Yes });
+            }
+            _ if is_without_effect(&name) => {
+                // What it is told may be asked of a command that does something.
+                for word in words.iter().filter(|word| asks(word)) {
+                    self.values.expand(word)?;
+                }
+                return Ok(Yes);
+            }
             _ => {}
         }
-        let words: Vec<String> =
-            words.iter().map(|word| self.expand(word)).collect::<Result<_, _>>()?;
-        // A variable that is empty and not in quotes is no word at all.
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match words[0] {
+        let mut expanded = Vec::new();
+        for word in words {
+            expanded.extend(self.values.expand_all(word)?);
+        }
+        let words: Vec<&str> = expanded.iter().map(String::as_str).collect();
+        match words.first().copied().unwrap_or_default() {
+            name if self.functions.contains_key(name) => self.call(name, &words[1..]),
+            "set" => self.set(&words[1..]),
+            "unset" => {
+                for name in &words[1..] {
+                    self.assign(name, String::new());
+                }
+                Ok(Yes)
+            }
+            "exit" | "return" | "break" | "continue" | "shift" => self.leave(&words),
+            "umask" => {
+                let mask = words.get(1).and_then(|mask| u32::from_str_radix(mask, 8).ok());
+                let mask = mask.ok_or("`umask`")?;
+                if self.is_doubtful() && mask != self.umask {
+                    return Err(DEPENDS.into());
+                }
+                self.umask = mask;
+                Ok(Yes)
+            }
+            "." => match words.get(1) {
+                Some(&"/usr/share/debconf/confmodule") => Ok(Yes),
+                file => Err(format!("`. {}`", file.unwrap_or(&""))),
+            },
             "[" => match words.split_last() {
                 Some((&"]", rest)) => test(&rest[1..]),
                 _ => Err("a `[` without `]`".into()),
@@ -204,162 +330,170 @@ impl Evaluator {
             "command" | "which" | "type" => Ok(program(words.last().copied().unwrap_or_default())),
             "dpkg" if words.get(1) == Some(&"--compare-versions") => compare(&words[2..]),
             "dpkg-statoverride" if words.contains(&"--list") => Ok(No),
+            "id" if words.iter().skip(1).any(|word| !word.starts_with('-')) => Ok(No),
+            _ if reads(&Command::Simple(expanded.clone())) => Ok(Unknown),
             _ => {
-                let found = operations(&words)?;
-                self.operations.extend(found);
+                let shown = |why: String| why.replace(UNKNOWN, "…").replace(PROGRAM, "…/");
+                let found = operations(&words).map_err(shown)?;
+                if !found.is_empty() && words.iter().any(|word| word.contains([UNKNOWN, PROGRAM])) {
+                    return Err(shown(format!("the command `{}`", words.join(" "))));
+                }
+                for operation in found {
+                    self.add(operation)?;
+                }
                 Ok(Yes)
             }
         }
     }
 
-    fn assign(&mut self, words: &[String]) -> Result<Truth, String> {
-        for word in words {
-            if let Some((name, value)) = assignment(word) {
-                let value = self.expand(value)?;
-                self.variables.insert(name.to_owned(), value);
+    fn is_doubtful(&self) -> bool {
+        !self.doubt.is_empty() || self.may_leave != Flow::On
+    }
+
+    fn add(&mut self, mut operation: Operation) -> Result<(), String> {
+        if self.umask != 0o022 {
+            match &mut operation {
+                Operation::File { mode, .. } => *mode = Some(format!("{:o}", 0o666 & !self.umask)),
+                Operation::Folder { mode: None, .. } | Operation::Tmpfiles { .. } => {
+                    return Err("`umask`".into());
+                }
+                _ => {}
             }
+        }
+        let is_made = match self.doubt.as_slice() {
+            [] if self.may_leave == Flow::On => {
+                if let Operation::Copy { from, path } = &operation {
+                    return Err(format!("the command `cp {from} {path}`"));
+                }
+                self.operations.push(operation);
+                return Ok(());
+            }
+            [Some(absent)] if self.may_leave == Flow::On => absent.clone(),
+            _ => return Err(DEPENDS.into()),
+        };
+        match &mut operation {
+            Operation::File { path, .. }
+            | Operation::Copy { path, .. }
+            | Operation::Link { path, .. }
+                if *path == is_made =>
+            {
+                self.operations.push(operation);
+                return Ok(());
+            }
+            Operation::Folder { path, new, .. } if *path == is_made => {
+                *new = true;
+                self.operations.push(operation);
+                return Ok(());
+            }
+            // What has just been made gets its mode and its owner.
+            Operation::Mode { path, mode: new_mode, owner: new_owner, .. } if *path == is_made => {
+                if let Some(
+                    Operation::File { path, mode, owner, .. }
+                    | Operation::Folder { path, mode, owner, new: true },
+                ) = self.operations.last_mut()
+                    && *path == is_made
+                {
+                    let octal = new_mode.as_ref().is_none_or(|mode| mode.parse::<u32>().is_ok());
+                    let both = new_owner.as_ref().is_none_or(|owner| !owner.starts_with(':'));
+                    if octal && both {
+                        *mode = new_mode.take().or(mode.take());
+                        *owner = new_owner.take().or(owner.take());
+                        return Ok(());
+                    }
+                }
+            }
+            _ => {}
+        }
+        Err(DEPENDS.into())
+    }
+
+    /// A function does what it does with arguments of its own.
+    fn call(&mut self, name: &str, words: &[&str]) -> Result<Truth, String> {
+        let Some(body) = self.functions.get(name).cloned() else { return Ok(Unknown) };
+        if self.depth >= DEEPEST {
+            return Err(format!("the function `{name}` calls itself"));
+        }
+        let arguments = words.iter().map(|word| (*word).to_owned()).collect();
+        let outer = std::mem::replace(&mut self.values.arguments, arguments);
+        let (may_leave, locals) = (self.may_leave, self.locals.len());
+        self.depth += 1;
+        let mut truth = self.command(&body)?;
+        self.depth -= 1;
+        self.values.arguments = outer;
+        for (name, old) in self.locals.split_off(locals).into_iter().rev() {
+            match old {
+                Some(value) => self.values.variables.insert(name, value),
+                None => self.values.variables.remove(&name),
+            };
+        }
+        if self.flow == Flow::Return {
+            self.flow = Flow::On;
+            truth = std::mem::replace(&mut self.status, Yes);
+        }
+        if self.may_leave != may_leave {
+            truth = Unknown;
+            if self.may_leave <= Flow::Return {
+                self.may_leave = may_leave;
+            }
+        }
+        Ok(truth)
+    }
+
+    fn set(&mut self, words: &[&str]) -> Result<Truth, String> {
+        let options = |word: &&&str| word.starts_with(['-', '+']) && **word != "--";
+        let rest: Vec<&str> = words.iter().skip_while(options).copied().collect();
+        let rest = rest.strip_prefix(&["--"]).unwrap_or(&rest);
+        if !rest.is_empty() {
+            if self.is_doubtful() {
+                return Err(DEPENDS.into());
+            }
+            self.values.arguments = rest.iter().map(|word| (*word).to_owned()).collect();
         }
         Ok(Yes)
     }
 
-    /// A word without its quotes, its variables replaced.
-    fn expand(&self, word: &str) -> Result<String, String> {
-        let mut out = String::new();
-        let mut rest = word;
-        let mut double = false;
-        while let Some(next) = rest.chars().next() {
-            match next {
-                '\'' if !double => {
-                    let end = rest[1..].find('\'').ok_or("no closing '")? + 1;
-                    out.push_str(&rest[1..end]);
-                    rest = &rest[end + 1..];
-                }
-                '"' => {
-                    double = !double;
-                    rest = &rest[1..];
-                }
-                '\\' => {
-                    let escaped = rest[1..].chars().next().unwrap_or('\\');
-                    out.push(escaped);
-                    rest = &rest[(1 + escaped.len_utf8()).min(rest.len())..];
-                }
-                '`' => {
-                    let end = rest[1..].find('`').ok_or("no closing `")? + 1;
-                    out.push_str(&asked_program(&rest[1..end])?);
-                    rest = &rest[end + 1..];
-                }
-                '$' => {
-                    let (value, length) = self.variable(rest)?;
-                    if !double && value.contains(char::is_whitespace) {
-                        return Err(format!("several words in `{word}`"));
-                    }
-                    out.push_str(&value);
-                    rest = &rest[length..];
-                }
-                next => {
-                    out.push(next);
-                    rest = &rest[next.len_utf8()..];
+    fn leave(&mut self, words: &[&str]) -> Result<Truth, String> {
+        let status = words.get(1).copied();
+        match words[0] {
+            "shift" if status.is_none_or(|count| count == "1") => {
+                if !self.values.arguments.is_empty() {
+                    self.values.arguments.remove(0);
                 }
             }
+            "continue" if status.is_none() => self.flow = Flow::Continue,
+            "break" if status.is_none() => self.flow = Flow::Break,
+            "return" => {
+                self.status = match status {
+                    Some("0") => Yes,
+                    Some(status) if !status.contains(UNKNOWN) => No,
+                    _ => Unknown,
+                };
+                self.flow = Flow::Return;
+            }
+            "exit" if status.is_none_or(|status| status == "0") => self.flow = Flow::Exit,
+            "exit" if self.is_doubtful() && status.is_some_and(|s| s.parse::<u32>().is_ok()) => {
+                self.flow = Flow::Fail;
+            }
+            "exit" if self.is_doubtful() => self.flow = Flow::Exit,
+            "exit" => return Err(format!("it would end with {}", status.unwrap_or_default())),
+            _ => return Err(format!("`{}`", words.join(" "))),
         }
-        Ok(out)
+        Ok(Yes)
     }
 
-    /// The value of the variable that `text` begins with, and how long its name is.
-    fn variable(&self, text: &str) -> Result<(String, usize), String> {
-        let known = |name: &str| {
-            self.variables.get(name).cloned().ok_or_else(|| format!("the variable `{name}`"))
-        };
-        if let Some(inside) = text.strip_prefix("$(") {
-            let end = inside.find(')').ok_or("no closing )")?;
-            return Ok((asked_program(&inside[..end])?, end + 3));
-        }
-        if let Some(inside) = text.strip_prefix("${") {
-            let end = inside.find('}').ok_or("no closing }")?;
-            let (name, rest) = inside[..end]
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .map_or((&inside[..end], ""), |at| inside[..end].split_at(at));
-            let value = match (rest.get(..2), self.variables.get(name)) {
-                (None, _) if rest.is_empty() => known(name)?,
-                (Some(":-"), Some(value)) if !value.is_empty() => value.clone(),
-                (Some(":-"), _) => self.expand(&rest[2..])?,
-                (Some(":+"), Some(value)) if value.is_empty() => String::new(),
-                _ => return Err(format!("`${{{}}}`", &inside[..end])),
-            };
-            return Ok((value, end + 3));
-        }
-        let name: String = match text[1..].chars().next() {
-            Some(digit) if digit.is_ascii_digit() => digit.to_string(),
-            _ => text[1..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(),
-        };
-        if name.is_empty() {
-            return Err("a lone `$`".into());
-        }
-        Ok((known(&name)?, 1 + name.len()))
+    fn assign(&mut self, name: &str, value: String) {
+        let value = if self.may_leave == Flow::On { value } else { UNKNOWN.into() };
+        self.values.variables.insert(name.to_owned(), value);
     }
-}
 
-/// `NAME=value` in two.
-fn assignment(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    (starts && name.chars().all(|c| c.is_alphanumeric() || c == '_')).then_some((name, value))
-}
-
-/// `command -v NAME` as what stands for its path.
-fn asked_program(command: &str) -> Result<String, String> {
-    let words: Vec<&str> = command.split_whitespace().collect();
-    match words.as_slice() {
-        ["command", "-v", name, rest @ ..] | ["which", name, rest @ ..]
-            if rest.iter().all(|word| word.contains("/dev/null")) =>
-        {
-            Ok(format!("{PROGRAM}{name}"))
+    fn assign_all(&mut self, words: &[String]) -> Result<Truth, String> {
+        for word in words {
+            if let Some((name, value)) = assignment(word) {
+                let value = self.values.expand(value)?;
+                self.assign(name, value);
+            }
         }
-        _ => Err(format!("`$({command})`")),
-    }
-}
-
-fn program(name: &str) -> Truth {
-    if KNOWN.contains(&name) { Yes } else { Unknown }
-}
-
-/// `test(1)`, of two arguments joined by `-a` and `-o` at most.
-fn test(words: &[&str]) -> Result<Truth, String> {
-    if let Some(at) = words.iter().position(|word| matches!(*word, "-a" | "-o")) {
-        let (one, other) = (test(&words[..at])?, test(&words[at + 1..])?);
-        return Ok(match (words[at], one, other) {
-            ("-a", No, _) | ("-a", _, No) => No,
-            ("-o", Yes, _) | ("-o", _, Yes) => Yes,
-            (_, Unknown, _) | (_, _, Unknown) => Unknown,
-            (_, one, _) => one,
-        });
-    }
-    match words {
-        ["!", rest @ ..] => Ok(test(rest)?.opposite()),
-        ["-n", word] if word.starts_with(PROGRAM) => Ok(program(&word[1..])),
-        ["-z", word] if word.starts_with(PROGRAM) => Ok(program(&word[1..]).opposite()),
-        ["-n", word] => Ok((!word.is_empty()).into()),
-        ["-z", word] => Ok(word.is_empty().into()),
-        ["-d", "/run/systemd/system"] => Ok(No),
-        ["-e" | "-f" | "-d" | "-x" | "-L" | "-h" | "-r" | "-s" | "-w", path] => {
-            Ok(path.strip_prefix(PROGRAM).map_or(Unknown, program))
-        }
-        [one, "=" | "==", other] => Ok((one == other).into()),
-        [one, "!=", other] => Ok((one != other).into()),
-        _ => Err(format!("the test `{}`", words.join(" "))),
-    }
-}
-
-/// `dpkg --compare-versions` where there is no earlier version (`dpkg(1)`).
-fn compare(words: &[&str]) -> Result<Truth, String> {
-    let words: Vec<&str> = words.iter().copied().filter(|word| *word != "--").collect();
-    match words.as_slice() {
-        // Without quotes, the missing version is missing here too.
-        ["", operator, _] | [operator, _] => match *operator {
-            "lt" | "le" | "ne" | "ge-nl" | "gt-nl" | "<<" | "<=" => Ok(Yes),
-            "gt" | "ge" | "eq" | "lt-nl" | "le-nl" | ">>" | ">=" | "=" => Ok(No),
-            operator => Err(format!("the comparison `{operator}`")),
-        },
-        _ => Err("a comparison of versions".into()),
+        // A command that is asked for a value may fail.
+        Ok(if words.iter().any(|word| asks(word)) { Unknown } else { Yes })
     }
 }

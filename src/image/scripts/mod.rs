@@ -8,9 +8,11 @@
 //! Deliberately absent: running anything, and files. [`super::settle`] applies operations.
 
 mod commands;
+mod conditions;
 mod evaluate;
 mod shell;
 pub mod table;
+mod values;
 
 use std::fmt;
 
@@ -44,7 +46,7 @@ pub enum Operation {
         /// Its text.
         target: String,
     },
-    /// A folder, with that mode and owner also if it is there.
+    /// A folder, with that mode and owner also if it is there unless it has to be new.
     Folder {
         /// Its path.
         path: String,
@@ -52,6 +54,9 @@ pub enum Operation {
         mode: Option<String>,
         /// Its owner.
         owner: Option<String>,
+        /// Whether nothing is done to one that is there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        new: bool,
     },
     /// A file, unless something is there.
     File {
@@ -79,6 +84,9 @@ pub enum Operation {
         mode: Option<String>,
         /// Its owner; `:group` leaves the user.
         owner: Option<String>,
+        /// Whether what is in it changes too, but for links.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recursive: bool,
     },
     /// A system group.
     Group {
@@ -184,11 +192,12 @@ const BEGIN: &str = "# Automatically added by ";
 const END: &str = "# End automatically added section";
 
 /// Sections of these do nothing that an image needs.
-const WITHOUT_EFFECT: [&str; 18] = [
+const WITHOUT_EFFECT: [&str; 19] = [
     // Services are started by whoever starts the container.
     "dh_installinit",
     "dh_installsystemd",
     "dh_installsystemduser",
+    "dh_runit",
     "dh_systemd_enable",
     "dh_systemd_start",
     // The kernel's profiles are the machine's.
@@ -256,9 +265,10 @@ pub fn judge(
             text: text.trim().to_owned(),
         })
     };
+    let evaluated = |text: &str| evaluate::evaluate(subject, script, argument, text);
     let mut operations = match table::find(subject, script, &own) {
         Some(operations) => operations,
-        None => evaluate::evaluate(argument, &own).map_err(|why| refused(why, &own))?,
+        None => evaluated(&own).map_err(|why| refused(why, &own))?,
     };
     for (tool, section) in &sections {
         if WITHOUT_EFFECT.contains(&tool.as_str()) {
@@ -266,7 +276,7 @@ pub fn judge(
         }
         let found = match tool.as_str() {
             "dh_nginx" => Ok(nginx_modules(section)),
-            _ => evaluate::evaluate(argument, section),
+            _ => evaluated(section),
         };
         operations.extend(found.map_err(|why| refused(why, section))?);
     }

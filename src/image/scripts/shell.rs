@@ -5,7 +5,7 @@
 pub type List = Vec<AndOr>;
 
 /// Commands joined by `&&` and `||`; the operator stands before its command.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AndOr {
     /// The first.
     pub first: Command,
@@ -14,7 +14,7 @@ pub struct AndOr {
 }
 
 /// A command.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Words as they are written, with their quotes.
     Simple(Vec<String>),
@@ -22,16 +22,25 @@ pub enum Command {
     If(Vec<(List, List)>, List),
     /// A word and patterns with what follows them.
     Case(String, Vec<(Vec<String>, List)>),
+    /// A variable, the words that it stands for one after the other, and what is done.
+    For(String, Vec<String>, List),
     /// Several as one.
     Group(List),
     /// The opposite.
     Not(Box<Command>),
+    /// Each reads what the one before it says.
+    Pipe(Vec<Command>),
+    /// A function's name and what it does.
+    Function(String, Box<Command>),
+    /// Not understood, which matters only if it would run.
+    Refused(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
     Word(String),
     Operator(&'static str),
+    Redirection,
     Newline,
 }
 
@@ -48,19 +57,40 @@ pub fn parse(text: &str) -> Result<List, String> {
 }
 
 fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let text = text.replace("\\\n", " ");
     let mut tokens = Vec::new();
-    let mut rest = text.as_str();
+    let mut rest = text;
+    // Ends of here-documents, which begin after the line.
+    let mut documents: Vec<(String, bool)> = Vec::new();
     while let Some(next) = rest.chars().next() {
         if next == '\n' {
             tokens.push(Token::Newline);
             rest = &rest[1..];
+            for (end, tabs) in documents.drain(..) {
+                rest = after_document(rest, &end, tabs)?;
+            }
+        } else if let Some(after) = rest.strip_prefix("\\\n") {
+            rest = after;
         } else if next.is_whitespace() {
             rest = &rest[next.len_utf8()..];
         } else if next == '#' {
             rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
         } else if let Some(length) = quiet_redirection(rest) {
             rest = &rest[length..];
+        } else if let Some(after) = rest.strip_prefix("<<") {
+            // What a command reads does nothing by itself.
+            let tabs = after.starts_with('-');
+            let after = after.trim_start_matches('-').trim_start_matches([' ', '\t']);
+            let length = word(after)?;
+            let end: String = after[..length].chars().filter(|c| !"'\"\\".contains(*c)).collect();
+            if end.is_empty() {
+                return Err("a document without an end".into());
+            }
+            documents.push((end, tabs));
+            rest = &after[length..];
+        } else if let Some(after) = other_redirection(rest) {
+            let after = after.trim_start_matches([' ', '\t']);
+            tokens.push(Token::Redirection);
+            rest = &after[word(after)?..];
         } else if let Some(operator) = OPERATORS.iter().find(|found| rest.starts_with(**found)) {
             tokens.push(Token::Operator(operator));
             rest = &rest[operator.len()..];
@@ -70,24 +100,51 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             rest = &rest[length..];
         }
     }
-    Ok(tokens)
+    match documents.is_empty() {
+        true => Ok(tokens),
+        false => Err("a document without an end".into()),
+    }
 }
 
-/// The length of a redirection that loses or joins what a command says.
+/// What follows a here-document.
+fn after_document<'a>(text: &'a str, end: &str, tabs: bool) -> Result<&'a str, String> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let line = if tabs { line.trim_start_matches('\t') } else { line };
+        rest = after;
+        if line == end {
+            return Ok(rest);
+        }
+    }
+    Err(format!("no `{end}` after a document"))
+}
+
+/// The length of a redirection that loses or joins what a command says, or reads nothing.
 fn quiet_redirection(text: &str) -> Option<usize> {
     let line = text.split('\n').next().unwrap_or_default();
     let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = line.len() - rest.len();
-    let after = rest.strip_prefix('>')?;
+    let after = rest.strip_prefix(['>', '<'])?;
     if digits > 1 {
         return None;
     }
     let target = after.trim_start();
-    let length = ["/dev/null", "&1", "&2"].iter().find(|name| {
+    let length = ["/dev/null", "&1", "&2", "&3"].iter().find(|name| {
         let rest = target.strip_prefix(**name);
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '/'))
     })?;
-    Some(line.len() - target.len() + length.len())
+    let length = line.len() - target.len() + length.len();
+    Some(length)
+}
+
+/// What follows the operator of any other redirection.
+fn other_redirection(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let at = text.len() - rest.len();
+    let operators = [">>", ">|", ">&", "<&", "<>", ">", "<"];
+    let operator = operators.iter().find(|operator| rest.starts_with(**operator))?;
+    (at < 2).then(|| &rest[operator.len()..])
 }
 
 /// The length of the word that `text` begins with.
@@ -104,8 +161,7 @@ fn word(text: &str) -> Result<usize, String> {
             b'$' if bytes.get(at + 1) == Some(&b'{') => {
                 at += closing(&text[at + 2..], "}")? + 3;
             }
-            b'<' | b'>' => return Err("a redirection".into()),
-            b'\n' | b' ' | b'\t' | b';' | b'&' | b'|' | b'(' | b')' => break,
+            b'<' | b'>' | b'\n' | b' ' | b'\t' | b';' | b'&' | b'|' | b'(' | b')' => break,
             _ => at += text[at..].chars().next().map_or(1, char::len_utf8),
         }
     }
@@ -124,6 +180,7 @@ fn double_quoted(text: &str) -> Result<usize, String> {
             None => return Err("no closing \"".into()),
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at += 2,
+            Some(b'`') => at += closing(&text[at + 1..], "`")? + 2,
             Some(b'$') if bytes.get(at + 1) == Some(&b'(') => at += substitution(&text[at..])?,
             Some(_) => at += text[at..].chars().next().map_or(1, char::len_utf8),
         }
@@ -133,13 +190,26 @@ fn double_quoted(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The length of `$(…)`, which may not hold another.
-fn substitution(text: &str) -> Result<usize, String> {
-    let end = closing(text, ")")?;
-    if text[2..end].contains('(') {
-        return Err("a command in a command".into());
+/// The length of `$(…)` at the beginning of `text`.
+pub fn substitution(text: &str) -> Result<usize, String> {
+    let bytes = text.as_bytes();
+    let (mut at, mut open) = (2, 1);
+    while open > 0 {
+        match bytes.get(at) {
+            None => return Err("no closing )".into()),
+            Some(b'\'') => at += closing(&text[at + 1..], "'")? + 2,
+            Some(b'"') => at += double_quoted(&text[at..])?,
+            Some(b'\\') => at += 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+            Some(b'#') if bytes[at - 1].is_ascii_whitespace() => {
+                return Err("a remark in a command".into());
+            }
+            Some(next) => {
+                open += i32::from(*next == b'(') - i32::from(*next == b')');
+                at += text[at..].chars().next().map_or(1, char::len_utf8);
+            }
+        }
     }
-    Ok(end + 1)
+    Ok(at)
 }
 
 struct Parser {
@@ -191,14 +261,13 @@ impl Parser {
             list.push(self.and_or()?);
             match self.peek() {
                 None | Some(Token::Newline | Token::Operator(";" | ";;" | ")")) => {}
-                Some(Token::Operator("|")) => return Err("a pipe".into()),
                 Some(token) => return Err(format!("{token:?} after a command")),
             }
         }
     }
 
     fn and_or(&mut self) -> Result<AndOr, String> {
-        let first = self.command()?;
+        let first = self.pipe()?;
         let mut rest = Vec::new();
         loop {
             let and = match self.peek() {
@@ -208,42 +277,125 @@ impl Parser {
             };
             self.at += 1;
             self.newlines();
-            rest.push((and, self.command()?));
+            rest.push((and, self.pipe()?));
         }
     }
 
-    fn command(&mut self) -> Result<Command, String> {
+    fn pipe(&mut self) -> Result<Command, String> {
         if self.is_word(&["!"]) {
             self.at += 1;
-            return Ok(Command::Not(Box::new(self.command()?)));
+            return Ok(Command::Not(Box::new(self.pipe()?)));
         }
+        let first = self.command()?;
+        if self.peek() != Some(&Token::Operator("|")) {
+            return Ok(first);
+        }
+        let mut commands = vec![first];
+        while self.take_operator("|") {
+            self.newlines();
+            commands.push(self.command()?);
+        }
+        Ok(Command::Pipe(commands))
+    }
+
+    fn command(&mut self) -> Result<Command, String> {
         if self.is_word(&["if"]) {
-            return self.condition();
+            let command = self.condition()?;
+            return Ok(self.redirected(command));
         }
         if self.is_word(&["case"]) {
-            return self.case();
+            let command = self.case()?;
+            return Ok(self.redirected(command));
         }
         if self.is_word(&["{"]) {
             self.at += 1;
             let list = self.list(&["}"])?;
             self.expect("}")?;
-            return Ok(Command::Group(list));
+            return Ok(self.redirected(Command::Group(list)));
         }
-        for word in ["for", "while", "until", "function"] {
+        if self.is_word(&["for"]) {
+            let command = self.each()?;
+            return Ok(self.redirected(command));
+        }
+        for word in ["while", "until"] {
             if self.is_word(&[word]) {
-                return Err(format!("`{word}`"));
+                self.at += 1;
+                self.list(&["do"])?;
+                self.body()?;
+                return Ok(self.redirected(Command::Refused(format!("`{word}`"))));
             }
         }
-        let mut words = Vec::new();
-        while let Some(Token::Word(word)) = self.peek() {
-            words.push(word.clone());
+        if self.is_word(&["function", "select", "[["]) {
+            return Err("what only some shells know".into());
+        }
+        if self.take_operator("(") {
+            self.list(&[])?;
+            if !self.take_operator(")") {
+                return Err("no closing )".into());
+            }
+            return Ok(self.redirected(Command::Refused("a subshell".into())));
+        }
+        let (mut words, mut redirected) = (Vec::new(), false);
+        loop {
+            match self.peek() {
+                Some(Token::Word(word)) => words.push(word.clone()),
+                Some(Token::Redirection) => redirected = true,
+                Some(Token::Operator("(")) if words.len() == 1 && !redirected => {
+                    return self.function(&words[0]);
+                }
+                _ if redirected => return Ok(Command::Refused("a redirection".into())),
+                _ if words.is_empty() => return Err("no command".into()),
+                _ => return Ok(Command::Simple(words)),
+            }
             self.at += 1;
         }
-        match self.peek() {
-            Some(Token::Operator("(")) => Err("a function or a subshell".into()),
-            _ if words.is_empty() => Err("no command".into()),
-            _ => Ok(Command::Simple(words)),
+    }
+
+    /// A command, unless something is read or written by all of it.
+    fn redirected(&mut self, command: Command) -> Command {
+        let mut redirected = false;
+        while self.peek() == Some(&Token::Redirection) {
+            self.at += 1;
+            redirected = true;
         }
+        if redirected { Command::Refused("a redirection".into()) } else { command }
+    }
+
+    fn function(&mut self, name: &str) -> Result<Command, String> {
+        self.at += 1;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !self.take_operator(")") || !name.chars().all(is_name) {
+            return Err("no name of a function".into());
+        }
+        self.newlines();
+        Ok(Command::Function(name.to_owned(), Box::new(self.command()?)))
+    }
+
+    /// `for NAME in WORDS; do …; done`.
+    fn each(&mut self) -> Result<Command, String> {
+        self.at += 1;
+        let Some(Token::Word(name)) = self.peek().cloned() else { return Err("no word".into()) };
+        self.at += 1;
+        self.newlines();
+        let mut words = vec!["\"$@\"".to_owned()];
+        if self.is_word(&["in"]) {
+            self.at += 1;
+            words.clear();
+            while let Some(Token::Word(word)) = self.peek() {
+                words.push(word.clone());
+                self.at += 1;
+            }
+        }
+        self.take_operator(";");
+        Ok(Command::For(name, words, self.body()?))
+    }
+
+    /// `do …; done`.
+    fn body(&mut self) -> Result<List, String> {
+        self.expect("do")?;
+        let list = self.list(&["done"])?;
+        self.expect("done")?;
+        Ok(list)
     }
 
     fn condition(&mut self) -> Result<Command, String> {

@@ -115,23 +115,129 @@ fn what_is_not_understood_is_refused() {
         ("echo x > /etc/x", "a redirection"),
         ("echo x > /dev/null/../sda", "a redirection"),
         ("cat /a | sh", "a pipe"),
-        ("for x in a b; do touch /$x; done", "`for`"),
-        ("f() { rm -rf /; }\nf", "a function or a subshell"),
-        ("chown -R a:b /c", "the command `chown -R a:b /c`"),
+        ("for x in /a/*; do touch $x; done", "the command `touch …`"),
+        ("for x in /a/*; do touch /b; done", "a condition that depends on the machine"),
+        ("while true; do touch /b; done", "`while`"),
+        ("f() { rm -rf /; }\nf", "the command `rm -rf /`"),
+        ("f() { f; }\nf", "the function `f` calls itself"),
+        ("[ -e /x ] && f() { true; }", "a condition that depends on the machine"),
+        ("(touch /x)", "a subshell"),
+        ("cat <<EOF > /etc/x\nx\nEOF", "a redirection"),
+        ("cat <<EOF\nx\n", "no `EOF` after a document"),
+        ("{ touch /x; } > /y", "a redirection"),
+        ("eval touch /x", "the command `eval touch /x`"),
+        ("umask 077\nmkdir /x", "`umask`"),
+        ("set -- /etc/*\ntouch \"$1\"", "the command `touch /etc/*`"),
+        ("[ -e /x ] || return 0\ntouch /y", "a condition that depends on the machine"),
+        ("[ -e /x ] || mkdir /y", "a condition that depends on the machine"),
+        ("[ -e /x ] && touch /x", "a condition that depends on the machine"),
+        (
+            "if [ ! -e /x ]; then [ -e /y ] || touch /x; fi",
+            "a condition that depends on the machine",
+        ),
+        ("case $SHELL in /bin/sh) touch /x ;; esac", "a condition that depends on the machine"),
+        ("db_get x/y\n[ \"$RET\" = true ] || touch /x", "a condition that depends on the machine"),
+        ("x=$(cat /x)\ntouch /$x", "the command `touch /…`"),
+        ("x=$(rm /x)", "`$(rm /x)`"),
+        ("echo $(rm /x)", "`$(rm /x)`"),
+        ("x=$(sed -i s/a/b/ /x)", "`$(sed -i s/a/b/ /x)`"),
+        (
+            "y=1\nfor x in /a/*; do [ $y = 1 ] || touch /y; y=2; done",
+            "a condition that depends on the machine",
+        ),
+        (
+            "dpkg-divert --add --rename --divert /a.b /a",
+            "the command `dpkg-divert --add --rename --divert /a.b /a`",
+        ),
         ("chmod 644 /etc/*", "the command `chmod 644 /etc/*`"),
         ("rm -f /etc/x", "the command `rm -f /etc/x`"),
-        ("touch $(find / -name x)", "`$(find / -name x)`"),
-        ("touch \"$UNKNOWN\"", "the variable `UNKNOWN`"),
+        ("touch $(find / -name x)", "the command `touch …`"),
+        ("touch \"$UNKNOWN\"", "the command `touch …`"),
         (". /etc/default/x", "`. /etc/default/x`"),
         ("exit 3", "it would end with 3"),
         ("if true; then", "no `fi`"),
         ("touch '/x", "no closing '"),
-        ("A='a b'\ntouch $A", "several words in `$A`"),
+        ("A='a b'\ntouch $A", "the command `touch a b`"),
         ("# Automatically added by dh_installinit/13\ncp /a /b", "the command `cp /a /b`"),
         ("sudo touch /x", "the command `sudo touch /x`"),
     ] {
         assert_eq!(configured(text), format!("refused: {why}"), "{text}");
     }
+}
+
+#[test]
+fn what_is_decided_is_followed() {
+    let text = r#"
+# Not joined \
+touch /1
+. /usr/share/debconf/confmodule
+make() {
+    local name=$1
+    shift
+    [ $# -gt 0 ] || return 1
+    for owner in "$@"; do
+        case $owner in
+            root*|adm) continue ;;
+            other) break ;;
+        esac
+        install -d -o $owner /var/lib/$name/${owner#www-}
+    done
+}
+never() { echo $(rm -rf /) | tee /etc/x; cat > /etc/y <<EOF; }
+touch /etc/y
+EOF
+make web root www-data x other y
+make nothing || touch /2
+make "$DPKG_MAINTSCRIPT_PACKAGE" adm
+name=$(echo "$name" | sed 's/^\(...\).*/\1/')
+if [ "$1" = triggered ]; then never; fi
+if [ -n "$(dpkg-divert --listpackage "/usr/bin/$name")" ]; then never; fi
+cat <<-'EOF' | grep -q x || true
+	touch /3
+	EOF
+if [ ! -e /etc/x ]; then
+    umask 022
+    cp -p /usr/share/x /etc/x
+fi
+if ! [ -d "$DPKG_ROOT/var/lib/x" ]; then
+    mkdir -p /var/lib/x
+    chown x:adm /var/lib/x
+    chmod 750 /var/lib/x
+fi
+[ -f /var/log/x ] || touch /var/log/x
+[ -f /etc/x.dpkg-bak ] && mv /etc/x.dpkg-bak /etc/x
+[ -e /etc/staff-group-for-usr-local ] && chown root:staff /usr/local
+umask 077
+touch /etc/secret
+umask 022
+chown -R x /srv
+dpkg-divert --package x --no-rename --divert /lib/x.usr-is-merged --add /lib/x
+[ -x /usr/bin/y ] || exit 1
+touch /4
+"#;
+    insta::assert_snapshot!(configured(text), @r#"
+    {"do":"file","path":"/1","text":"","mode":null,"owner":null}
+    {"do":"folder","path":"/var/lib/web/data","mode":null,"owner":"www-data:root"}
+    {"do":"folder","path":"/var/lib/web/x","mode":null,"owner":"x:root"}
+    {"do":"file","path":"/2","text":"","mode":null,"owner":null}
+    {"do":"copy","from":"/usr/share/x","path":"/etc/x"}
+    {"do":"folder","path":"/var/lib/x","mode":"750","owner":"x:adm","new":true}
+    {"do":"file","path":"/var/log/x","text":"","mode":null,"owner":null}
+    {"do":"file","path":"/etc/secret","text":"","mode":"600","owner":null}
+    {"do":"mode","path":"/srv","mode":null,"owner":"x","recursive":true}
+    {"do":"file","path":"/4","text":"","mode":null,"owner":null}
+    "#);
+}
+
+/// Libraries whose files moved when folders were merged.
+#[test]
+fn diversions_that_hide_merged_folders_do_nothing() {
+    let text = "set -e\nif test \"$1\" = install -o \"$1\" = upgrade; then\n\
+                \tfor lib in libx.so.8 liby.so.8; do\n\
+                \t\tdpkg-divert --package libx8t64 --no-rename --divert \
+                \"/lib/x86_64-linux-gnu/$lib.usr-is-merged\" --add \
+                \"/lib/x86_64-linux-gnu/$lib\"\n\tdone\nfi\n";
+    assert_eq!(done("preinst", text), "");
 }
 
 #[test]

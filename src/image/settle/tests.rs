@@ -139,3 +139,26 @@ fn packages_on_a_foreign_base_add_to_what_it_has() {
     assert_eq!(text("etc/group"), "root:!:0:\nredis:x:102:\nweb:x:103:\n");
     assert_eq!(text("etc/shells"), "/bin/ash\n/bin/dash\n");
 }
+
+#[test]
+fn new_folders_stay_and_what_is_in_one_changes_with_it() {
+    let mut root = root(&["srv/www/index.html", "usr/share/debianutils/shells.d/x"]);
+    root.files.add_bytes("usr/share/debianutils/shells.d/x", "/bin/x\n", 0o644);
+    root.files.add_bytes("etc/shells", "/bin/sh\n", 0o644);
+    let operations = [
+        operation(
+            r#"{"do":"folder","path":"/srv/www","mode":"700","owner":"daemon:daemon","new":true}"#,
+        ),
+        operation(
+            r#"{"do":"folder","path":"/srv/new","mode":"700","owner":"nobody:root","new":true}"#,
+        ),
+        operation(r#"{"do":"mode","path":"/srv","owner":"nobody:root","recursive":true}"#),
+    ];
+    root.settle(&operations).unwrap();
+    let of = |path: &str| (root.files.nodes[path].mode, root.files.nodes[path].owner);
+    assert_eq!(of("srv/new"), (0o700, (65534, 0)));
+    assert_eq!(of("srv/www/index.html"), (0o755, (65534, 0)));
+    assert!(!root.files.nodes.contains_key("srv/www") || of("srv/www").0 != 0o700);
+    let shells = root.files.bytes("etc/shells").unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&shells), "/bin/sh\n/bin/x\n/usr/bin/x\n");
+}
