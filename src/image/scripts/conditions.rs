@@ -3,6 +3,23 @@
 
 use super::values::{PROGRAM, UNKNOWN};
 
+/// How far a script is left, and that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// It is not.
+    On,
+    /// The loop goes on with the next word.
+    Continue,
+    /// The loop ends.
+    Break,
+    /// The function ends.
+    Return,
+    /// The script ends.
+    Exit,
+    /// The package would not be installed.
+    Fail,
+}
+
 /// Whether a condition holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Truth {

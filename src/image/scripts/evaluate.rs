@@ -6,28 +6,15 @@ use std::collections::BTreeMap;
 
 use super::commands::{is_without_effect, operations, reads};
 use super::conditions::Truth::{No, Unknown, Yes};
-use super::conditions::{Truth, compare, program, test};
+use super::conditions::{Flow, Truth, compare, program, test};
 use super::shell::{AndOr, Command, List, parse};
 use super::values::{PROGRAM, UNKNOWN, Values, asks, assignment, fits};
 use super::{Operation, Subject};
 
-/// How far a script is left, and that it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Flow {
-    On,
-    /// The loop goes on with the next word, or ends.
-    Continue,
-    Break,
-    /// The function ends.
-    Return,
-    /// The script ends.
-    Exit,
-    /// The package would not be installed.
-    Fail,
-}
-
 /// Functions that call themselves are not followed further.
 const DEEPEST: usize = 16;
+/// Commands that are followed; loops in loops are far below.
+const STEPS_AT_MOST: usize = 100_000;
 
 const DEPENDS: &str = "a condition that depends on the machine";
 
@@ -51,6 +38,7 @@ pub fn evaluate(
         doubt: Vec::new(),
         umask: 0o022,
         depth: 0,
+        steps: 0,
         is_fresh: argument == "install",
     };
     evaluator.list(&list)?;
@@ -72,6 +60,7 @@ struct Evaluator {
     doubt: Vec<Option<String>>,
     umask: u32,
     depth: usize,
+    steps: usize,
     /// Whether nothing of the package is there yet.
     is_fresh: bool,
 }
@@ -138,6 +127,10 @@ impl Evaluator {
     }
 
     fn command(&mut self, command: &Command) -> Result<Truth, String> {
+        self.steps += 1;
+        if self.steps > STEPS_AT_MOST {
+            return Err("too many commands".into());
+        }
         match command {
             Command::Not(command) => Ok(self.command(command)?.opposite()),
             Command::Group(list) => self.list(list),

@@ -44,11 +44,17 @@ enum Token {
     Newline,
 }
 
+/// Commands in commands, which are read one inside the other.
+const DEEPEST: usize = 100;
+
 const OPERATORS: [&str; 8] = [";;", "&&", "||", ";", "|", "(", ")", "&"];
 
 /// Reads a script.
 pub fn parse(text: &str) -> Result<List, String> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0 };
+    if text.matches("$(").count() > 10 * DEEPEST {
+        return Err("too many commands in words".into());
+    }
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
     let list = parser.list(&[])?;
     match parser.peek() {
         None => Ok(list),
@@ -215,6 +221,7 @@ pub fn substitution(text: &str) -> Result<usize, String> {
 struct Parser {
     tokens: Vec<Token>,
     at: usize,
+    depth: usize,
 }
 
 impl Parser {
@@ -282,6 +289,16 @@ impl Parser {
     }
 
     fn pipe(&mut self) -> Result<Command, String> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("commands too deep in commands".into());
+        }
+        let command = self.commands();
+        self.depth -= 1;
+        command
+    }
+
+    fn commands(&mut self) -> Result<Command, String> {
         if self.is_word(&["!"]) {
             self.at += 1;
             return Ok(Command::Not(Box::new(self.pipe()?)));
@@ -368,7 +385,7 @@ impl Parser {
             return Err("no name of a function".into());
         }
         self.newlines();
-        Ok(Command::Function(name.to_owned(), Box::new(self.command()?)))
+        Ok(Command::Function(name.to_owned(), Box::new(self.pipe()?)))
     }
 
     /// `for NAME in WORDS; do …; done`.

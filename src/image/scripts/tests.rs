@@ -268,3 +268,17 @@ fn the_table_knows_scripts_wherever_they_were_built() {
     let older = Subject { version: "2.30-1", ..dash };
     assert!(judge(older, "postinst", "anything $(at all)").is_err());
 }
+
+#[test]
+fn scripts_that_never_end_are_refused() {
+    let deep = "! ".repeat(100_000) + "true";
+    assert_eq!(configured(&deep), "refused: commands too deep in commands");
+    let functions = "f() ".repeat(100_000) + "true";
+    assert_eq!(configured(&functions), "refused: commands too deep in commands");
+    let words = format!("x={}true{}", "\"$(".repeat(100_000), ")\"".repeat(100_000));
+    assert_eq!(configured(&words), "refused: too many commands in words");
+    let loops = "for x in 1 2 3 4; do ".repeat(40) + "true" + &"; done".repeat(40);
+    assert_eq!(configured(&loops), "refused: too many commands");
+    let maybe = "if [ -e /x ]; then ".repeat(40) + "true" + &"; fi".repeat(40);
+    assert_eq!(configured(&maybe), "");
+}
