@@ -119,10 +119,10 @@ pub struct Options {
     /// Show errors and results only
     #[arg(global = true, long, short)]
     quiet: bool,
-    /// Show every command line with its environment
+    /// Show every command line with its environment, and every reason
     #[arg(global = true, long, short, conflicts_with = "quiet")]
     verbose: bool,
-    /// Form of the result
+    /// Form of the result; dot and mermaid are for plan
     #[arg(global = true, long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -131,9 +131,14 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
+    #[value(alias = "tree")]
     Text,
     /// For programs.
     Json,
+    /// A plan as a graph for Graphviz.
+    Dot,
+    /// A plan as a graph for Mermaid.
+    Mermaid,
 }
 
 /// How much is shown while things happen.
@@ -199,6 +204,11 @@ impl Options {
             }
             tier
         });
+        let draws = matches!(self.format, Format::Dot | Format::Mermaid);
+        if draws && !matches!(command, Command::Plan(_)) {
+            let message = "`--format dot` and `mermaid` are for `plan`";
+            findings.push(Finding::new("invalid-format", message));
+        }
         if self.jobs == Some(0) {
             findings.push(Finding::new("invalid-jobs", "`--jobs` must be at least 1"));
         }

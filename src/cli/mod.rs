@@ -2,6 +2,7 @@
 //! The only room that prints.
 
 mod arguments;
+mod graph;
 mod printer;
 
 use std::process::ExitCode;
@@ -160,6 +161,7 @@ fn perform(
         prepared.whole()?;
     }
     let json = options.format() == Format::Json;
+    let is_verbose = options.screen() == arguments::Screen::Verbose;
     Ok(Done::Text(match command {
         Command::Env(env) => {
             let target = environment_of(&prepared, &env.target)?;
@@ -179,10 +181,13 @@ fn perform(
         }
         Command::Plan(_) => {
             let explained = prepared.explain();
-            if json {
-                printer::json(&serde_json::json!({"version": 1, "units": explained}))
-            } else {
-                printer::plan(&explained)
+            match options.format() {
+                Format::Text => graph::tree(&explained, is_verbose),
+                Format::Json => {
+                    printer::json(&serde_json::json!({"version": 1, "units": explained}))
+                }
+                Format::Dot => graph::dot(&explained, is_verbose),
+                Format::Mermaid => graph::mermaid(&explained, is_verbose),
             }
         }
         Command::Lock(pinning) => {

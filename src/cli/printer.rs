@@ -15,7 +15,6 @@ use crate::engine::report::Report;
 use crate::engine::vendor::{Fetched, Vendored};
 use crate::machine::environment::Environment;
 use crate::model::event::Event;
-use crate::plan::explanation::{Explained, State};
 use crate::source::lock::Lock;
 use crate::source::pins::Move;
 
@@ -72,7 +71,7 @@ impl Printer {
                 Event::Downloaded { what, size_bytes } => {
                     line(format!("  downloaded {what} ({})", HumanBytes(size_bytes)));
                 }
-                Event::Started { unit } if self.bars => {
+                Event::Started { unit, .. } if self.bars => {
                     let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed}");
                     let bar = ProgressBar::new_spinner();
                     let bar = match &whole {
@@ -84,9 +83,10 @@ impl Printer {
                     bar.enable_steady_tick(Duration::from_millis(100));
                     bars.insert(unit, bar);
                 }
-                Event::Started { unit } => {
+                Event::Started { unit, why } => {
                     if self.screen == Screen::Verbose {
-                        line(format!("  starting {unit}"));
+                        let why = if why.is_empty() { why } else { format!(": {why}") };
+                        line(format!("  starting {unit}{why}"));
                     }
                 }
                 Event::Command { unit, line: command } => {
@@ -163,21 +163,6 @@ pub fn summary(report: &Report) -> String {
         report.layout.display()
     ));
     text
-}
-
-/// The units of a plan.
-pub fn plan(units: &[Explained]) -> String {
-    units
-        .iter()
-        .map(|unit| {
-            let state = match unit.state {
-                State::Cached => "cached  ",
-                State::WillRun => "will run",
-                State::MayRun => "may run ",
-            };
-            format!("{state}  {}\n", unit.unit)
-        })
-        .collect()
 }
 
 /// What a lock pins, what is another than before, and what a folder keeps of it.

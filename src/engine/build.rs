@@ -8,9 +8,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::explain::Explainer;
+use super::history::History;
 pub use super::pins::Pins;
 use super::pins::released;
-use super::report::{BuildError, ImageReport, Report};
+use super::report::{BuildError, ImageReport, Report, UnitReport};
 use super::resolve::{Resolver, platforms, project_state};
 use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
@@ -22,7 +24,6 @@ use crate::machine::process::JobTokens;
 use crate::machine::sandbox::{self, Tier};
 use crate::model::event::Event;
 use crate::model::{Digest, Finding, Platform};
-use crate::plan::explanation::{Explained, State};
 use crate::plan::facts::Facts;
 use crate::plan::{Plan, images};
 use crate::release::layout::{self, Entry};
@@ -79,6 +80,8 @@ pub struct Prepared {
     pub moves: BTreeSet<Move>,
     /// Why images are missing in the plan, whose bases cannot be had. Only with `keep_going`.
     set_aside: Vec<Finding>,
+    /// Whether everything of the project is planned.
+    is_whole: bool,
     output: PathBuf,
     started: Instant,
     /// Held until the build is done: compiler state and snapshots are the project's.
@@ -195,6 +198,7 @@ pub fn prepare(
         compression: project.compression.clone(),
         asked_by: BTreeMap::new(),
         set_aside: Vec::new(),
+        selections: BTreeMap::new(),
         findings: Vec::new(),
     };
     let facts = resolver.facts(&project);
@@ -241,7 +245,20 @@ pub fn prepare(
         Some(output) => environment.folder.join(output),
         None => folder.join("target/images"),
     };
-    Ok(Prepared { engine, plan, facts, lock, moves, set_aside, output, started, _alone: alone })
+    let is_whole = request.images.is_empty() && request.platforms.is_empty();
+    let is_whole = is_whole && set_aside.is_empty();
+    Ok(Prepared {
+        engine,
+        plan,
+        facts,
+        lock,
+        moves,
+        set_aside,
+        is_whole,
+        output,
+        started,
+        _alone: alone,
+    })
 }
 
 /// Waits, visibly, until no other process builds this project. The lock dies with its
@@ -298,35 +315,18 @@ impl Prepared {
         BuildError::unless_none(&self.set_aside, Vec::new())
     }
 
-    /// What would happen to each unit.
-    pub fn explain(&self) -> Vec<Explained> {
-        let mut outputs: BTreeMap<usize, Digest> = BTreeMap::new();
-        let mut explained = Vec::new();
-        for (index, unit) in self.plan.units.iter().enumerate() {
-            let needs: Option<Vec<Digest>> =
-                unit.needs.iter().map(|need| outputs.get(need).copied()).collect();
-            let state =
-                match needs.map(|needs| self.engine.store.record(&self.plan.key(index, &needs))) {
-                    Some(Some(record)) => {
-                        outputs.insert(index, record.output);
-                        State::Cached
-                    }
-                    Some(None) => State::WillRun,
-                    None => State::MayRun,
-                };
-            explained.push(Explained {
-                unit: unit.name.clone(),
-                kind: unit.kind(),
-                state,
-                needs: unit.needs.iter().map(|&need| self.plan.units[need].name.clone()).collect(),
-            });
-        }
-        explained
-    }
-
     /// Runs the plan and writes the layout.
     pub fn build(&self) -> Result<Report, BuildError> {
-        let mut outcome = schedule::run(&self.engine, &self.plan);
+        let explainer = Explainer::new(&self.engine, &self.plan, &self.facts);
+        let mut outcome = schedule::run(&self.engine, &self.plan, &|index, outputs, key| {
+            let outputs: Vec<Option<Digest>> = outputs.iter().copied().map(Some).collect();
+            explainer.reasons(index, &outputs, Some(key)).0
+        });
+        let history = History::new(&self.engine.project_state);
+        if let Err(error) = history.keep(&self.plan, &self.facts, &outcome, self.is_whole) {
+            let text = format!("`plan` will not know why units run: {error}");
+            self.engine.tell(Event::Warning { text });
+        }
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }
@@ -389,6 +389,7 @@ impl Prepared {
             version: 1,
             layout: self.output.clone(),
             images: reports,
+            ran: self.ran(&outcome),
             units_run: outcome.ran.len(),
             units_cached: outcome.records.len() - outcome.ran.len(),
             written,
@@ -397,6 +398,16 @@ impl Prepared {
             attempts: attempts.len(),
             elapsed_ms: milliseconds(self.started.elapsed()),
         })
+    }
+
+    /// The units that ran, in the order of the plan.
+    fn ran(&self, outcome: &Outcome) -> Vec<UnitReport> {
+        let ran = outcome.ran.iter().map(|(index, time)| UnitReport {
+            unit: self.plan.units[*index].name.clone(),
+            time_ms: milliseconds(*time),
+            reasons: outcome.reasons.get(index).cloned().unwrap_or_default(),
+        });
+        ran.collect()
     }
 
     fn file(&self, outcome: &Outcome, unit: usize, name: &str) -> PathBuf {

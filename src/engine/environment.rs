@@ -49,7 +49,7 @@ impl Prepared {
             return Err(BuildError::Findings(vec![finding]));
         }
         let planned = environment::plan(&self.facts, target);
-        let outcome = schedule::run(&self.engine, &planned.plan);
+        let outcome = schedule::run(&self.engine, &planned.plan, &schedule::untold);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }

@@ -21,6 +21,7 @@ use crate::plan::facts::{
 };
 use crate::plan::libraries::build_tools;
 use crate::plan::mounts::development_packages;
+use crate::plan::selection::Selection;
 use crate::source::lock::{LockedSet, LockedSource};
 use crate::toolchain::description::Description;
 use crate::toolchain::parts;
@@ -141,7 +142,7 @@ impl Resolver<'_> {
         match build.origin {
             Origin::Path { path } => {
                 let (name, listing) = self.path_listing(build, path, listings)?;
-                let digest = listing.digest(|_| true);
+                let digest = self.select(&name, &listing, Selection::All);
                 sources.reference = Some(SourceReference { name, digest });
                 sources.start.clone_from(path);
             }
@@ -445,7 +446,7 @@ impl Resolver<'_> {
     ) -> Option<()> {
         let Origin::Path { path } = build.origin else { return None };
         let listing = listings.get(path)?;
-        sources.lock_digest = listing.digest(|path| path.ends_with("Cargo.toml"));
+        sources.lock_digest = self.select(path, listing, Selection::Manifests(None));
         if sources.changes_manifests() {
             return None;
         }
@@ -455,7 +456,7 @@ impl Resolver<'_> {
             .map(|folder| folder.join("Cargo.lock").to_string_lossy().into_owned())
             .find(|file| listing.files.contains_key(file))?;
         let text = fs::read_to_string(listing.root.join(&file)).ok()?;
-        sources.lock_digest = listing.digest(|path| path == file || path.ends_with("Cargo.toml"));
+        sources.lock_digest = self.select(path, listing, Selection::Manifests(Some(file)));
         sources.has_dependencies = has_dependencies(&text);
         Some(())
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Failure;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::{Digest, Finding, Platform};
+use crate::plan::reason::Reason;
 use crate::store::StoreError;
 
 /// Why nothing, or not everything, was built.
@@ -125,6 +126,17 @@ pub struct ImageReport {
     pub time_ms: u64,
 }
 
+/// A unit that ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnitReport {
+    /// Unit name.
+    pub unit: String,
+    /// Time that it took, in milliseconds.
+    pub time_ms: u64,
+    /// Why it ran, the most telling first.
+    pub reasons: Vec<Reason>,
+}
+
 /// What was built.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -134,7 +146,9 @@ pub struct Report {
     pub layout: PathBuf,
     /// Images and platforms.
     pub images: Vec<ImageReport>,
-    /// Units that ran, and that were there already.
+    /// Units that ran, and why.
+    pub ran: Vec<UnitReport>,
+    /// Number of units that ran.
     pub units_run: usize,
     /// Units whose result was there.
     pub units_cached: usize,

@@ -14,7 +14,8 @@ use crate::model::event::Event;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::package::{PackageRequest, PackageSet};
 use crate::model::{Digest, Finding, Place, Platform};
-use crate::plan::facts::{Facts, SysrootKey, is_tag, of_suite};
+use crate::plan::facts::{Facts, Listing, SysrootKey, is_tag, of_suite};
+use crate::plan::selection::Selection;
 use crate::source::archives::PackageError;
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
@@ -35,6 +36,8 @@ pub struct Resolver<'a> {
     pub every_library: bool,
     /// `gzip` or `zstd`.
     pub compression: String,
+    /// What of listings is depended on, by a listing's name and the digest.
+    pub selections: BTreeMap<(String, Digest), Selection>,
     /// Digests of files by status.
     pub index: StatIndex,
     /// What asks for the suites that are not the default one, by name.
@@ -173,8 +176,16 @@ impl Resolver<'_> {
             pre_builds,
             binaries,
             listings,
+            selections: std::mem::take(&mut self.selections),
             files,
         })
+    }
+
+    /// The digest of what something depends on, which is remembered by it.
+    pub(super) fn select(&mut self, name: &str, listing: &Listing, selection: Selection) -> Digest {
+        let digest = selection.digest(listing);
+        self.selections.insert((name.to_owned(), digest), selection);
+        digest
     }
 
     pub(super) fn problem(&mut self, code: &'static str, message: &str) {

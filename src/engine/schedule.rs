@@ -14,6 +14,7 @@ use crate::model::action::JobStyle;
 use crate::model::event::Event;
 use crate::model::{Configuration, Digest};
 use crate::plan::Plan;
+use crate::plan::reason::{self, Reason};
 use crate::store::{NO_SPACE_HELP, Record};
 
 /// How often the user's wish to stop is looked at.
@@ -26,6 +27,10 @@ pub struct Outcome {
     pub records: BTreeMap<usize, Record>,
     /// Units that ran, with their time.
     pub ran: BTreeMap<usize, Duration>,
+    /// Their reasons.
+    pub reasons: BTreeMap<usize, Vec<Reason>>,
+    /// Keys of the units whose needs are there.
+    pub keys: BTreeMap<usize, Digest>,
     /// What failed.
     pub failures: Vec<Failure>,
     /// Whether the user stopped it.
@@ -59,13 +64,20 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Says why the unit of that index runs, from what its needs gave and its key.
+pub type Tell<'a> = dyn Fn(usize, &[Digest], &Digest) -> Vec<Reason> + 'a;
+
+/// For what is run beside a build: nobody asks why.
+pub fn untold(_: usize, _: &[Digest], _: &Digest) -> Vec<Reason> {
+    Vec::new()
+}
+
 /// Runs every unit of the plan that has no result.
-pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
+pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
     let mut outcome = Outcome::default();
     let chains = plan.chain_lengths();
     let mut waiting: BTreeSet<usize> = (0..plan.units.len()).collect();
     let mut running: BTreeSet<usize> = BTreeSet::new();
-    let mut keys: BTreeMap<usize, Digest> = BTreeMap::new();
     let (sender, receiver) = channel();
     engine.tell(Event::Planned { units: plan.units.len() });
     std::thread::scope(|scope| {
@@ -73,7 +85,7 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
             let mut found = false;
             if !stop {
-                let ready = ready(plan, &chains, &waiting, &outcome, &mut keys);
+                let ready = ready(plan, &chains, &waiting, &mut outcome);
                 // Bases need nothing but bases: one that is neither here nor there never runs.
                 let is_base = |index: &usize| plan.units[*index].is_base();
                 let held = running.iter().chain(ready.iter().map(|(index, _)| index)).any(is_base);
@@ -106,8 +118,12 @@ pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
                         .iter()
                         .map(|need| outcome.records[need].clone())
                         .collect();
+                    let outputs: Vec<Digest> = needs.iter().map(|need| need.output).collect();
+                    let reasons = tell(index, &outputs, &key);
+                    let why = reason::line(&reasons, false);
+                    outcome.reasons.insert(index, reasons);
                     scope.spawn(move || {
-                        let result = run_unit(engine, plan, index, &key, &needs);
+                        let result = run_unit(engine, plan, index, &key, &needs, why);
                         let _ = sender.send((index, result));
                     });
                 }
@@ -165,9 +181,9 @@ fn ready(
     plan: &Plan,
     chains: &[usize],
     waiting: &BTreeSet<usize>,
-    outcome: &Outcome,
-    keys: &mut BTreeMap<usize, Digest>,
+    outcome: &mut Outcome,
 ) -> Vec<(usize, Digest)> {
+    let Outcome { records, keys, .. } = outcome;
     let mut ready: Vec<(usize, Digest)> = waiting
         .iter()
         .filter_map(|&index| {
@@ -176,7 +192,7 @@ fn ready(
             }
             let needs = plan.units[index].needs.iter();
             let outputs: Option<Vec<Digest>> =
-                needs.map(|need| outcome.records.get(need).map(|record| record.output)).collect();
+                needs.map(|need| records.get(need).map(|record| record.output)).collect();
             let key = plan.key(index, &outputs?);
             keys.insert(index, key);
             Some((index, key))
@@ -193,6 +209,7 @@ fn run_unit(
     index: usize,
     key: &Digest,
     needs: &[Record],
+    why: String,
 ) -> Result<(Record, Duration), UnitError> {
     let unit = &plan.units[index];
     let token = engine.tokens.acquire().map_err(|error| format!("job token: {error}"))?;
@@ -208,7 +225,7 @@ fn run_unit(
             }
         }
     }
-    engine.tell(Event::Started { unit: unit.name.clone() });
+    engine.tell(Event::Started { unit: unit.name.clone(), why });
     let started = Instant::now();
     let result = match vendor::take_tree(engine, unit, key)? {
         Some(record) => Ok(record),

@@ -13,6 +13,7 @@ use crate::config::{Binary, Recipe, Version, discovery};
 use crate::machine::process::Process;
 use crate::model::{Digest, Finding};
 use crate::plan::facts::{BinarySources, Listing, SourceFile};
+use crate::plan::selection::Selection;
 use crate::toolchain::go;
 
 impl Resolver<'_> {
@@ -72,9 +73,10 @@ impl Resolver<'_> {
                 }
                 files.sort();
                 files.dedup();
+                let digest = self.select(&root, &listing, Selection::All);
                 Some(BinarySources {
                     listing: root,
-                    digest: listing.digest(|_| true),
+                    digest,
                     folder: String::new(),
                     lock_digest: Digest::of(b""),
                     has_dependencies: false,
@@ -106,11 +108,6 @@ impl Resolver<'_> {
         }
         let root = common_folder(&[], &modules);
         let listing = self.listing(&format!("binary {name}"), &root, listings)?;
-        let inside = |file: &str, module: &String| Path::new(&root).join(file).starts_with(module);
-        let is_source = |file: &str| modules.iter().any(|module| inside(file, module));
-        let is_pin = |file: &str| {
-            is_source(file) && matches!(file.rsplit('/').next(), Some("go.mod" | "go.sum"))
-        };
         let has = |file: &str| {
             let file = Path::new(path).join(file);
             let file = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().into_owned();
@@ -118,9 +115,9 @@ impl Resolver<'_> {
         };
         Some(BinarySources {
             listing: root.clone(),
-            digest: listing.digest(is_source),
+            digest: self.select(&root, &listing, Selection::Modules(modules.clone())),
             folder: path.to_owned(),
-            lock_digest: listing.digest(is_pin),
+            lock_digest: self.select(&root, &listing, Selection::ModulePins(modules)),
             has_dependencies: has("go.sum") && !has("vendor/modules.txt"),
             files: Vec::new(),
             go: Some(self.go(&go_mod)?),
@@ -137,9 +134,6 @@ impl Resolver<'_> {
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
         let listing = self.listing(&format!("binary {name}"), manifest, listings)?;
-        let is_manifest = |path: &str| {
-            path == "Cargo.lock" || path == "Cargo.toml" || path.ends_with("/Cargo.toml")
-        };
         if !listing.files.contains_key("Cargo.lock") {
             let place = if manifest.is_empty() { "the project's folder" } else { manifest };
             self.findings.push(
@@ -151,7 +145,8 @@ impl Resolver<'_> {
             );
             return None;
         }
-        let lock_digest = listing.digest(is_manifest);
+        let manifests = Selection::Manifests(Some("Cargo.lock".to_owned()));
+        let lock_digest = self.select(manifest, &listing, manifests);
         let what = format!("binary {name}");
         let workspace = self.workspace(&what, &self.folder.join(manifest), &lock_digest)?;
         let Some(member) = workspace.members.iter().find(|member| member.name == package) else {
@@ -185,18 +180,10 @@ impl Resolver<'_> {
         }
         let lock = self.read(&what, &format!("{manifest}/Cargo.lock"))?;
         // Any package of the workspace may be a dependency; other folders are not cargo's.
-        let is_source = |path: &str| {
-            is_manifest(path)
-                || path.starts_with(".cargo/")
-                || path.starts_with("rust-toolchain")
-                || workspace
-                    .members
-                    .iter()
-                    .any(|member| Path::new(path).starts_with(&member.folder))
-        };
+        let members = workspace.members.into_iter().map(|member| member.folder).collect();
         Some(BinarySources {
             listing: manifest.to_owned(),
-            digest: listing.digest(is_source),
+            digest: self.select(manifest, &listing, Selection::Workspace(members)),
             folder: manifest.to_owned(),
             lock_digest,
             has_dependencies: has_dependencies(&lock),

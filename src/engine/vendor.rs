@@ -77,7 +77,7 @@ impl Prepared {
 
     fn fetched(&self) -> Result<(Plan, schedule::Outcome, Fetched), BuildError> {
         let plan = self.plan.part(fetches);
-        let outcome = schedule::run(&self.engine, &plan);
+        let outcome = schedule::run(&self.engine, &plan, &schedule::untold);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }

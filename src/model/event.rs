@@ -45,6 +45,8 @@ pub enum Event {
     Started {
         /// Unit name.
         unit: String,
+        /// Why it runs, ready to be read; may be empty.
+        why: String,
     },
     /// A command line of a unit, with its environment.
     Command {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::selection::Selection;
 use crate::config::{Project, Target};
 use crate::model::action::{LayerMember, SourceReference};
 use crate::model::base::BaseImage;
@@ -39,6 +40,14 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The path in the project of one of the files.
+    pub fn path(&self, file: &str) -> String {
+        match self.folder.trim_end_matches('/') {
+            "" | "." => file.to_owned(),
+            folder => format!("{folder}/{file}"),
+        }
+    }
+
     /// Digest of the files whose path `wanted` accepts.
     pub fn digest(&self, wanted: impl Fn(&str) -> bool) -> Digest {
         let files: BTreeMap<&str, &SourceFile> = self
@@ -243,6 +252,8 @@ pub struct Facts {
     pub binaries: BTreeMap<String, BinarySources>,
     /// Listings by name.
     pub listings: BTreeMap<String, Listing>,
+    /// What of them is depended on, by the listing's name and the digest that enters keys.
+    pub selections: BTreeMap<(String, Digest), Selection>,
     /// Files of images by image name.
     pub files: BTreeMap<String, ImageFiles>,
 }

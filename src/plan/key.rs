@@ -22,7 +22,7 @@ use crate::model::action::{Action, Shape, UnpackAction};
 use crate::model::{Configuration, Digest};
 
 /// Raised for a kind of action when the same text gives other bytes than before.
-const fn version(action: &Action) -> u32 {
+pub const fn version(action: &Action) -> u32 {
     match action {
         // The summary beside a layer holds the libraries and symbol versions of ELF files.
         Action::PackLayer(_) => 3,

@@ -5,6 +5,7 @@
 
 mod bases;
 mod binaries;
+pub mod difference;
 pub mod environment;
 pub mod explanation;
 pub mod facts;
@@ -13,6 +14,9 @@ pub mod images;
 pub mod key;
 pub mod libraries;
 pub mod mounts;
+pub mod parts;
+pub mod reason;
 pub mod roots;
+pub mod selection;
 
 pub use graph::{Plan, Unit};

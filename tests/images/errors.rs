@@ -168,7 +168,7 @@ fn integration_compile_errors_are_whole() {
         units.iter().find(|unit| unit["unit"] == name).unwrap()["state"].clone()
     };
     assert_eq!(state("binary hello linux/arm64"), "will-run");
-    assert_eq!(state("index hello"), "may-run");
+    assert_eq!(state("layer binary hello linux/arm64"), "may-run");
     assert_eq!(state("index other"), "cached");
     // The same as data.
     let output = xstitch(&broken.project).args(["--format", "json"]).output().unwrap();

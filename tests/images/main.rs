@@ -15,6 +15,7 @@ mod base_suites;
 mod bases;
 mod emulation;
 mod errors;
+mod explain;
 mod files;
 mod first;
 mod fixture;

@@ -1,0 +1,3 @@
+fn main() {
+    println!("{}", if cfg!(feature = "loud") { "ONE!" } else { "one" });
+}

@@ -1,0 +1,2 @@
+#define GREETING "hello"
+const char *greeting(void);
