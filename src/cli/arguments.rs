@@ -28,7 +28,7 @@ pub enum Command {
     /// Build images: compile, check, layer and stitch into one OCI layout
     Build(Images),
     /// Show what `build` would do
-    Plan(Images),
+    Plan(Planning),
     /// Check the configuration and its inputs; build nothing
     Check(Images),
     /// Pin everything that images are made with in images.lock; build nothing
@@ -47,6 +47,16 @@ pub struct Env {
     /// The command; without one, the variables are shown
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+/// What is planned, and since when changes count.
+#[derive(Args, Debug, Clone)]
+pub struct Planning {
+    #[command(flatten)]
+    images: Images,
+    /// Name the images and units that files changed since a git revision touch
+    #[arg(long, value_name = "REV")]
+    pub since: Option<String>,
 }
 
 /// What becomes of pins that are there.
@@ -177,10 +187,10 @@ impl Options {
     /// The request.
     pub fn request(&self, command: &Command) -> Result<Request, BuildError> {
         let images = match command {
-            Command::Build(images)
-            | Command::Plan(images)
-            | Command::Check(images)
-            | Command::Fetch(images) => images.images.clone(),
+            Command::Plan(planning) => planning.images.images.clone(),
+            Command::Build(images) | Command::Check(images) | Command::Fetch(images) => {
+                images.images.clone()
+            }
             Command::Env(_) | Command::Lock(_) => Vec::new(),
         };
         let mut findings = Vec::new();
@@ -205,8 +215,9 @@ impl Options {
             tier
         });
         let draws = matches!(self.format, Format::Dot | Format::Mermaid);
-        if draws && !matches!(command, Command::Plan(_)) {
-            let message = "`--format dot` and `mermaid` are for `plan`";
+        let is_since = matches!(command, Command::Plan(planning) if planning.since.is_some());
+        if draws && (is_since || !matches!(command, Command::Plan(_))) {
+            let message = "`--format dot` and `mermaid` are for `plan` without `--since`";
             findings.push(Finding::new("invalid-format", message));
         }
         if self.jobs == Some(0) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::since::{Since, TouchedImage, TouchedUnit};
 use crate::plan::explanation::{Explained, State};
 
 /// A tree that starts at what nothing else needs. What was shown is not shown again; where
@@ -82,6 +83,38 @@ impl Tree<'_> {
         }
         below
     }
+}
+
+/// Images that changes touch, and their units; only the names of images where that is wanted.
+pub fn since(since: &Since, names_only: bool) -> String {
+    let mut text = String::new();
+    for TouchedImage { image, because } in &since.images {
+        if names_only {
+            text.push_str(&format!("{image}\n"));
+        } else {
+            text.push_str(&format!("image {image}: {}\n", list(because)));
+        }
+    }
+    if names_only {
+        return text;
+    }
+    for TouchedUnit { unit, because } in &since.units {
+        text.push_str(&format!("  {unit}: {}\n", list(because)));
+    }
+    let (files, images, units) = (since.files.len(), since.images.len(), since.units.len());
+    text.push_str(&format!(
+        "\n{files} files changed since {}: {images} images and {units} units are touched\n",
+        since.since
+    ));
+    text
+}
+
+fn list(because: &BTreeSet<String>) -> String {
+    let mut shown: Vec<String> = because.iter().take(3).cloned().collect();
+    if because.len() > 3 {
+        shown.push(format!("{} more", because.len() - 3));
+    }
+    shown.join(", ")
 }
 
 /// A graph for Graphviz.

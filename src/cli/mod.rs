@@ -179,7 +179,14 @@ fn perform(
             let report = prepared.build()?;
             if json { printer::json(&report) } else { printer::summary(&report) }
         }
-        Command::Plan(_) => {
+        Command::Plan(planning) => {
+            if let Some(revision) = &planning.since {
+                let since = prepared.since(revision)?;
+                let is_quiet = options.screen() == arguments::Screen::Quiet;
+                let text =
+                    if json { printer::json(&since) } else { graph::since(&since, is_quiet) };
+                return Ok(Done::Text(text));
+            }
             let explained = prepared.explain();
             match options.format() {
                 Format::Text => graph::tree(&explained, is_verbose),

@@ -36,6 +36,7 @@ pub mod resolve;
 mod roots;
 mod schedule;
 mod secrets;
+pub mod since;
 pub mod snapshot;
 mod sources;
 mod suites;

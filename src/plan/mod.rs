@@ -18,5 +18,6 @@ pub mod parts;
 pub mod reason;
 pub mod roots;
 pub mod selection;
+pub mod touched;
 
 pub use graph::{Plan, Unit};

@@ -1,9 +1,10 @@
 //! Why units run: a tour of edits, each of which has a reason that `plan` says before the
-//! build does just that.
+//! build does just that; and what a change since a revision touches.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -177,4 +178,90 @@ fn integration_plan_explains_a_tour_of_twelve_edits() {
     let tree = text(&succeed(xstitch(&tour.project).args(["plan"])));
     let line = "binary ticker linux/arm64  will run: its result was removed from the cache";
     assert!(tree.contains(line), "{tree}");
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args(["-c", "user.name=x", "-c", "user.email=x@example.org"]);
+    succeed(command.args(arguments));
+}
+
+#[test]
+fn integration_plan_names_what_a_change_touches() {
+    let tour = Tour::new("since");
+    let project = &tour.project;
+    let refused = |arguments: &[&str]| {
+        let output = xstitch(project).arg("plan").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        text(&output)
+    };
+    let said = refused(&["--since", "HEAD"]);
+    assert!(said.contains("`--since` asks git"), "{said}");
+    git(project, &["init", "--quiet", "."]);
+    fs::write(project.join(".gitignore"), "target/\nimages.lock\n").unwrap();
+    git(project, &["add", "."]);
+    git(project, &["commit", "--quiet", "--message", "first"]);
+    let said = refused(&["--since", "nowhere"]);
+    assert!(said.contains("git does not know the revision `nowhere`"), "{said}");
+    let images = |arguments: &[&str]| -> Vec<String> {
+        let output = succeed(xstitch(project).args(["plan", "--quiet"]).args(arguments));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(images(&["--since", "HEAD"]), none);
+    let back = || git(project, &["checkout", "--quiet", "."]);
+    // A source of a library that a program of one image is linked with.
+    tour.edit("greet/greet.h", "hello", "good day");
+    assert_eq!(images(&["--since", "HEAD"]), ["hello"]);
+    let since = tour.json(&["plan", "--since", "HEAD"]);
+    assert_eq!(since["files"], serde_json::json!(["greet/greet.h"]));
+    assert_eq!(since["images"][0]["because"], serde_json::json!(["greet/greet.h"]));
+    let units = since["units"].as_array().unwrap();
+    let names: Vec<&str> = units.iter().map(|unit| unit["unit"].as_str().unwrap()).collect();
+    assert!(names.contains(&"library greet linux/arm64"), "{names:?}");
+    assert!(!names.contains(&"binary ticker linux/arm64"), "{names:?}");
+    back();
+    // Embedded, and not known to git.
+    fs::write(project.join("ticker/other.go"), "package main\n").unwrap();
+    assert_eq!(images(&["--since", "HEAD"]), ["tools"]);
+    fs::remove_file(project.join("ticker/other.go")).unwrap();
+    // Gone.
+    fs::write(project.join("conf/more"), "x").unwrap();
+    git(project, &["add", "."]);
+    git(project, &["commit", "--quiet", "--message", "second"]);
+    assert_eq!(images(&["--since", "HEAD"]), none);
+    assert_eq!(images(&["--since", "HEAD~1"]), ["hello"]);
+    fs::remove_file(project.join("conf/more")).unwrap();
+    assert_eq!(images(&["--since", "HEAD"]), ["hello"]);
+    back();
+    // Nothing that an image is made of.
+    fs::write(project.join("notes.md"), "x").unwrap();
+    assert_eq!(images(&["--since", "HEAD"]), none);
+    // Tables of the configuration.
+    tour.edit(
+        "images.toml",
+        "package = \"counter\"",
+        "package = \"counter\", features = [\"loud\"]",
+    );
+    assert_eq!(images(&["--since", "HEAD"]), ["tools"]);
+    back();
+    tour.edit(
+        "images.toml",
+        "binaries = [\"hello\"]",
+        "binaries = [\"hello\"]\nlabels = { a = \"1\" }",
+    );
+    assert_eq!(images(&["--since", "HEAD"]), ["hello"]);
+    back();
+    tour.edit("images.toml", "version = \"0.1.0\"", "version = \"0.2.0\"");
+    assert_eq!(images(&["--since", "HEAD"]), ["hello", "tools"]);
+    back();
+    let said = text(&succeed(xstitch(project).args(["plan", "--since", "HEAD~1"])));
+    assert!(said.contains("image hello: conf/more"), "{said}");
+    // A clone without its history.
+    let clone = project.parent().unwrap().join("clone");
+    let from = format!("file://{}", project.display());
+    git(project, &["clone", "--quiet", "--depth=1", &from, &clone.display().to_string()]);
+    let output = xstitch(&clone).args(["plan", "--since", "HEAD~1"]).output().unwrap();
+    let said = text(&output);
+    assert!(said.contains("this clone is shallow") && said.contains("--unshallow"), "{said}");
 }
