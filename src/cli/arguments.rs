@@ -35,8 +35,63 @@ pub enum Command {
     Lock(Pinning),
     /// Download everything that images.lock pins, so that `--offline` works
     Fetch(Images),
+    /// Look at the cache, remove what is not used, or carry results to another machine
+    Cache(Cache),
     /// Run a command in the environment of a target, or show that environment
     Env(Env),
+}
+
+/// What is done with the cache.
+#[derive(Args, Debug, Clone)]
+pub struct Cache {
+    /// What is done.
+    #[command(subcommand)]
+    pub verb: CacheVerb,
+}
+
+/// What can be done with the cache.
+#[derive(Subcommand, Debug, Clone)]
+pub enum CacheVerb {
+    /// Show what the cache holds, by kind of result and by project
+    Info,
+    /// Show where the cache is
+    Path,
+    /// Remove what was not used for long [default: `--keep 20GB --unused 14d`]
+    Gc(Limit),
+    /// Make a folder hold the results that a build of this project needs
+    Export(Export),
+    /// Take the results of an exported folder
+    Import(Import),
+}
+
+/// What may stay.
+#[derive(Args, Debug, Clone)]
+pub struct Limit {
+    /// What the cache may take on the disk, such as 20GB; least recently used results go first
+    #[arg(long, value_name = "SIZE")]
+    pub keep: Option<String>,
+    /// How long it may be since something was used, such as 14d
+    #[arg(long, value_name = "TIME")]
+    pub unused: Option<String>,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A folder to export to.
+#[derive(Args, Debug, Clone)]
+pub struct Export {
+    /// Folder that is to hold the results, a new one or one exported before
+    pub folder: PathBuf,
+    /// Images whose results are wanted [default: all]
+    pub images: Vec<String>,
+}
+
+/// A folder to import from.
+#[derive(Args, Debug, Clone)]
+pub struct Import {
+    /// Folder that `xstitch cache export` wrote
+    pub folder: PathBuf,
 }
 
 /// A target and a command.
@@ -191,7 +246,8 @@ impl Options {
             Command::Build(images) | Command::Check(images) | Command::Fetch(images) => {
                 images.images.clone()
             }
-            Command::Env(_) | Command::Lock(_) => Vec::new(),
+            Command::Cache(Cache { verb: CacheVerb::Export(export) }) => export.images.clone(),
+            Command::Cache(_) | Command::Env(_) | Command::Lock(_) => Vec::new(),
         };
         let mut findings = Vec::new();
         let platforms = self

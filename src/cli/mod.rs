@@ -2,6 +2,7 @@
 //! The only room that prints.
 
 mod arguments;
+mod cache;
 mod graph;
 mod printer;
 
@@ -39,7 +40,7 @@ pub fn xtask() -> ExitCode {
         Some(sandbox::STAGE_ONE | sandbox::STAGE_TWO) => run(arguments),
         _ => {
             printer::error(
-                "usage: cargo xtask images [build|plan|check|lock|fetch|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n       cargo xtask fuzz [TARGET…] [--seconds N]\n  `cargo xtask images --help` tells more",
+                "usage: cargo xtask images [build|plan|check|lock|fetch|cache|env] [OPTIONS]\n       cargo xtask bench [NAME…] [--format text|json]\n       cargo xtask fuzz [TARGET…] [--seconds N]\n  `cargo xtask images --help` tells more",
             );
             ExitCode::from(2)
         }
@@ -155,6 +156,12 @@ fn perform(
     events: std::sync::mpsc::Sender<crate::model::event::Event>,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<Done, BuildError> {
+    if let Command::Cache(cache) = command
+        && let Some(text) =
+            cache::perform(&cache.verb, options.format(), environment, &events, interrupted)?
+    {
+        return Ok(Done::Text(text));
+    }
     let request = options.request(command)?;
     let prepared = build::prepare(&request, environment, events, Arc::clone(interrupted))?;
     if !matches!(command, Command::Build(_)) {
@@ -174,6 +181,9 @@ fn perform(
             } else {
                 printer::variables(&variables)
             }
+        }
+        Command::Cache(cache) => {
+            cache::export(&prepared, &cache.verb, environment, options.format())?
         }
         Command::Build(_) => {
             let report = prepared.build()?;

@@ -124,6 +124,11 @@ pub fn data(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// A size for people.
+pub fn bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
 /// A value as JSON.
 pub fn json(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("reports have string keys only");

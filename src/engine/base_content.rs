@@ -232,8 +232,7 @@ impl<'a> BaseContent<'a> {
 
     /// A document that is in the store.
     fn kept(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.engine.store.blob_path(digest)).ok();
-        bytes.filter(|bytes| Digest::of(bytes) == *digest)
+        fs::read(self.engine.blob(digest)?).ok()
     }
 
     /// Puts a document into the store.

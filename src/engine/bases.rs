@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::base_content::BaseContent;
 use super::execute::execute;
@@ -186,18 +187,24 @@ impl Resolver<'_> {
             };
             let plan = Plan { units: vec![unit], ..Plan::default() };
             let key = plan.key(0, &[]);
-            let record = match self.engine.store.record(&key) {
+            let known = self.engine.store.record(&key);
+            let record = match known.filter(|known| self.engine.store.prove(known).unwrap_or(false))
+            {
                 Some(record) => record,
                 None => {
-                    let record = execute(self.engine, &plan, 0, &[], 1).map_err(|error| {
-                        let code = if error.is_remote {
-                            crate::model::finding::REMOTE_FAILED
-                        } else {
-                            "base-refused"
-                        };
-                        Finding::new(code, error.message)
-                    })?;
-                    let kept = self.engine.store.put_record(&key, &record);
+                    let started = Instant::now();
+                    let (record, is_clean) =
+                        execute(self.engine, &plan, 0, &[], 1).map_err(|error| {
+                            let code = if error.is_remote {
+                                crate::model::finding::REMOTE_FAILED
+                            } else {
+                                "base-refused"
+                            };
+                            Finding::new(code, error.message)
+                        })?;
+                    let unit = &plan.units[0];
+                    let about = super::schedule::about(unit, started.elapsed(), is_clean);
+                    let kept = self.engine.store.put_record(&key, &record, &about);
                     kept.map_err(|error| Finding::new("base-refused", error.to_string()))?;
                     record
                 }

@@ -6,31 +6,27 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::explain::Explainer;
-use super::history::History;
 pub use super::pins::Pins;
 use super::pins::released;
-use super::report::{BuildError, ImageReport, Report, UnitReport};
+use super::report::BuildError;
 use super::resolve::{Resolver, platforms, project_state};
-use super::schedule::{self, Outcome};
 use super::snapshot::Snapshot;
-use super::{Engine, pack, probe_report, programs};
+use super::start::{hold, lock_project, tier};
+use super::{Engine, programs};
 use crate::config::{self, FILE_NAME, Project};
-use crate::image::manifest::{CONFIG, Descriptor, INDEX};
-use crate::machine::environment::{Environment, available_cores, now_nanos, user_id};
+use crate::machine::environment::{Environment, available_cores, now_nanos};
 use crate::machine::process::JobTokens;
-use crate::machine::sandbox::{self, Tier};
+use crate::machine::sandbox::Tier;
 use crate::model::event::Event;
-use crate::model::{Digest, Finding, Platform};
+use crate::model::{Finding, Platform};
 use crate::plan::facts::Facts;
 use crate::plan::{Plan, images};
-use crate::release::layout::{self, Entry};
 use crate::source::archives::Archives;
 use crate::source::lock::Lock;
 use crate::source::pins::Move;
-use crate::store::{StatIndex, Store, StoreError};
+use crate::store::{StatIndex, sweep_beside, write_durably};
 
 /// Name of the lock file.
 pub const LOCK_NAME: &str = "images.lock";
@@ -79,13 +75,15 @@ pub struct Prepared {
     /// What is pinned otherwise than before.
     pub moves: BTreeSet<Move>,
     /// Why images are missing in the plan, whose bases cannot be had. Only with `keep_going`.
-    set_aside: Vec<Finding>,
+    pub(super) set_aside: Vec<Finding>,
     /// Whether everything of the project is planned.
-    is_whole: bool,
-    output: PathBuf,
-    started: Instant,
+    pub(super) is_whole: bool,
+    pub(super) output: PathBuf,
+    pub(super) started: Instant,
     /// Held until the build is done: compiler state and snapshots are the project's.
     _alone: fs::File,
+    /// Held until the build is done: nobody removes what it uses.
+    _hold: fs::File,
 }
 
 fn finding(code: &'static str, message: String) -> BuildError {
@@ -137,10 +135,8 @@ pub fn prepare(
         let message = format!("there is no image `{name}`; the project has {}", known.join(", "));
         return Err(finding("unknown-image", message));
     }
-    let cache = environment.cache_folder().ok_or_else(|| {
-        finding("no-cache", "there is no folder for the cache: set XSTITCH_CACHE or HOME".into())
-    })?;
-    let store = Store::open(&cache)?;
+    let store = super::cache::open(environment)?;
+    let hold = hold(&store, &events, &interrupted)?;
     let jobs = request.jobs.unwrap_or_else(available_cores).max(1);
     let tokens = JobTokens::new(jobs)
         .map_err(|error| BuildError::Output(format!("cannot make a jobserver: {error}")))?;
@@ -156,7 +152,9 @@ pub fn prepare(
         Lock::parse(LOCK_NAME, &lock_text).map_err(|finding| BuildError::Findings(vec![finding]))?
     };
     let state = project_state(store.root(), &folder);
-    let alone = lock_project(&state, &events)?;
+    let alone = lock_project(&state, &events, &interrupted)?;
+    // What a killed build left there would be a source.
+    sweep_beside(&folder, &[".new-"]);
     let mut engine = Engine {
         archives: Archives::new(
             environment,
@@ -220,6 +218,7 @@ pub fn prepare(
                 folder: state.join("src").join(slug),
                 name: listing.folder.clone(),
                 done: OnceLock::new(),
+                boot: engine.store.boot().to_owned(),
             };
             (name.clone(), snapshot)
         })
@@ -232,7 +231,7 @@ pub fn prepare(
     // One that was merged by hand and says the same is no change.
     let changed = if request.locked { lock != old_lock } else { rendered != lock_text };
     if changed && !lock.names().is_empty() && request.pins != Pins::Compare {
-        crate::store::write_atomically(&lock_file, rendered.as_bytes())?;
+        write_durably(&lock_file, rendered.as_bytes())?;
     }
     // All is new in a new lock.
     let is_first = old_lock == Lock::default();
@@ -258,217 +257,6 @@ pub fn prepare(
         output,
         started,
         _alone: alone,
+        _hold: hold,
     })
-}
-
-/// Waits, visibly, until no other process builds this project. The lock dies with its
-/// process.
-fn lock_project(state: &Path, events: &Sender<Event>) -> Result<fs::File, BuildError> {
-    let path = state.join("lock");
-    let failed = |source| StoreError { doing: "lock", path: path.clone(), source };
-    fs::create_dir_all(state).map_err(failed)?;
-    let file = fs::File::create(&path).map_err(failed)?;
-    if file.try_lock().is_err() {
-        let text = "waiting for another build of this project".to_owned();
-        let _ = events.send(Event::Note { text });
-        file.lock().map_err(failed)?;
-    }
-    Ok(file)
-}
-
-/// The tier asked for, or the best that the machine can do. What was found out is
-/// remembered until the machine is started again.
-fn tier(asked: Option<Tier>, store: &Store, events: &Sender<Event>) -> Result<Tier, BuildError> {
-    if let Some(tier) = asked {
-        return Ok(tier);
-    }
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let user = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let key = Digest::of(format!("{boot}{user}{}", user_id()).as_bytes());
-    let memory = store.state("tier").join(key.hex());
-    let known = fs::read_to_string(&memory).unwrap_or_default();
-    let (name, reason) = known.split_once('\n').unwrap_or_default();
-    let (tier, reason) = match Tier::parse(name) {
-        Some(tier) => (tier, reason.to_owned()),
-        None => {
-            let scratch = store.scratch()?;
-            let (tier, reason) = sandbox::detect(scratch.path());
-            let reason = reason.unwrap_or_default();
-            let text = format!("{}\n{reason}", tier.name());
-            crate::store::write_atomically(&memory, text.as_bytes())?;
-            (tier, reason)
-        }
-    };
-    if !reason.is_empty() {
-        let text = format!(
-            "compilers run in the sandbox tier `{}`, no better one works here: {reason}",
-            tier.name()
-        );
-        let _ = events.send(Event::Warning { text });
-    }
-    Ok(tier)
-}
-
-impl Prepared {
-    /// An error, where the plan lacks images whose bases cannot be had.
-    pub fn whole(&self) -> Result<(), BuildError> {
-        BuildError::unless_none(&self.set_aside, Vec::new())
-    }
-
-    /// Runs the plan and writes the layout.
-    pub fn build(&self) -> Result<Report, BuildError> {
-        let explainer = Explainer::new(&self.engine, &self.plan, &self.facts);
-        let mut outcome = schedule::run(&self.engine, &self.plan, &|index, outputs, key| {
-            let outputs: Vec<Option<Digest>> = outputs.iter().copied().map(Some).collect();
-            explainer.reasons(index, &outputs, Some(key)).0
-        });
-        let history = History::new(&self.engine.project_state);
-        if let Err(error) = history.keep(&self.plan, &self.facts, &outcome, self.is_whole) {
-            let text = format!("`plan` will not know why units run: {error}");
-            self.engine.tell(Event::Warning { text });
-        }
-        if outcome.interrupted {
-            return Err(BuildError::Interrupted);
-        }
-        BuildError::unless_none(&self.set_aside, std::mem::take(&mut outcome.failures))?;
-        let output = |error: String| {
-            BuildError::Output(format!("cannot write {}: {error}", self.output.display()))
-        };
-        let probes = probe_report::collect(&self.engine, &self.plan, &outcome, &self.facts.project);
-        probes.tell(&self.engine, &self.plan, &outcome);
-        let attempts = probes.failures();
-        if self.facts.project.strict && !attempts.is_empty() {
-            return Err(BuildError::Units(attempts));
-        }
-        let mut blobs: BTreeMap<Digest, (u64, PathBuf)> = BTreeMap::new();
-        let mut entries = Vec::new();
-        let mut reports = Vec::new();
-        let mut counted = BTreeSet::new();
-        for image in self.plan.images.iter().filter(|image| image.publish) {
-            let Some(index) = image.index else { continue };
-            let mut total = 0;
-            for (platform, manifest, layers) in &image.platforms {
-                let layers = &self.layers(&outcome, layers).map_err(output)?;
-                let mut report = self
-                    .collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs)
-                    .map_err(output)?;
-                let new = layers.iter().filter(|layer| outcome.ran.contains_key(layer));
-                report.layers_new = new.filter(|layer| counted.insert(**layer)).count();
-                report.layers_shared = layers.len() - report.layers_new;
-                total += report.size_bytes;
-                reports.push(report);
-            }
-            let file = self.file(&outcome, index, pack::INDEX_BLOB);
-            let bytes = fs::read(&file).map_err(|error| output(error.to_string()))?;
-            let descriptor = Descriptor::of(INDEX, &bytes);
-            blobs.insert(descriptor.digest, (descriptor.size_bytes, file));
-            let platforms = reports.iter().filter(|report| report.image == image.name);
-            let report = ImageReport {
-                image: image.name.clone(),
-                platform: None,
-                digest: descriptor.digest,
-                size_bytes: total,
-                layers_new: platforms.clone().map(|report| report.layers_new).sum(),
-                layers_shared: platforms.map(|report| report.layers_shared).sum(),
-                time_ms: 0,
-            };
-            reports.push(report);
-            for tag in self.facts.tags() {
-                entries.push(Entry {
-                    name: self.facts.reference(&image.name, &tag),
-                    reference: format!("{}:{tag}", image.name),
-                    index: descriptor.clone(),
-                });
-            }
-        }
-        let written = layout::write(&self.output, &entries, &blobs)
-            .map_err(|error| output(error.to_string()))?;
-        let report_file = self.output.with_extension("probes.json");
-        probes.write(&report_file).map_err(BuildError::Output)?;
-        Ok(Report {
-            version: 1,
-            layout: self.output.clone(),
-            images: reports,
-            ran: self.ran(&outcome),
-            units_run: outcome.ran.len(),
-            units_cached: outcome.records.len() - outcome.ran.len(),
-            written,
-            probes: report_file,
-            probe_differences: probes.builds.values().map(|build| build.differences.len()).sum(),
-            attempts: attempts.len(),
-            elapsed_ms: milliseconds(self.started.elapsed()),
-        })
-    }
-
-    /// The units that ran, in the order of the plan.
-    fn ran(&self, outcome: &Outcome) -> Vec<UnitReport> {
-        let ran = outcome.ran.iter().map(|(index, time)| UnitReport {
-            unit: self.plan.units[*index].name.clone(),
-            time_ms: milliseconds(*time),
-            reasons: outcome.reasons.get(index).cloned().unwrap_or_default(),
-        });
-        ran.collect()
-    }
-
-    fn file(&self, outcome: &Outcome, unit: usize, name: &str) -> PathBuf {
-        self.engine.store.tree_path(&outcome.records[&unit].output).join(name)
-    }
-
-    /// The layers that an image has: those that hold something.
-    fn layers(&self, outcome: &Outcome, layers: &[usize]) -> Result<Vec<usize>, String> {
-        let mut kept = Vec::new();
-        for &layer in layers {
-            if !pack::packed(&self.engine, &outcome.records[&layer])?.is_empty() {
-                kept.push(layer);
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Adds the blobs of one image on one platform, and reports it.
-    fn collect(
-        &self,
-        outcome: &Outcome,
-        image: &str,
-        platform: &Platform,
-        manifest: usize,
-        layers: &[usize],
-        blobs: &mut BTreeMap<Digest, (u64, PathBuf)>,
-    ) -> Result<ImageReport, String> {
-        let mut size_bytes = 0;
-        for &layer in layers {
-            let packed = pack::packed(&self.engine, &outcome.records[&layer])?;
-            size_bytes += packed.size_bytes;
-            let file = self.file(outcome, layer, pack::LAYER_BLOB);
-            blobs.insert(packed.digest, (packed.size_bytes, file));
-        }
-        let mut digest = Digest::of(b"");
-        for (name, media_type) in [(pack::CONFIG_BLOB, CONFIG), (pack::MANIFEST_BLOB, "")] {
-            let file = self.file(outcome, manifest, name);
-            let bytes = fs::read(&file).map_err(|error| error.to_string())?;
-            let descriptor = Descriptor::of(media_type, &bytes);
-            digest = descriptor.digest;
-            blobs.insert(digest, (descriptor.size_bytes, file));
-        }
-        let mut below = BTreeSet::from([manifest]);
-        for index in (0..=manifest).rev() {
-            if below.contains(&index) {
-                below.extend(&self.plan.units[index].needs);
-            }
-        }
-        let time: Duration = below.iter().filter_map(|unit| outcome.ran.get(unit)).sum();
-        Ok(ImageReport {
-            image: image.to_owned(),
-            platform: Some(platform.clone()),
-            digest,
-            size_bytes,
-            layers_new: 0,
-            layers_shared: layers.len(),
-            time_ms: milliseconds(time),
-        })
-    }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -87,7 +87,7 @@ fn find(
     let (plan, unit) = source_plan(facts, what);
     let tree = match unit {
         Some(unit) => {
-            let outcome = schedule::run(engine, &plan, &schedule::untold);
+            let outcome = schedule::run(engine, &plan);
             if outcome.interrupted {
                 return Err(BuildError::Interrupted);
             }

@@ -49,7 +49,19 @@ impl Prepared {
             return Err(BuildError::Findings(vec![finding]));
         }
         let planned = environment::plan(&self.facts, target);
-        let outcome = schedule::run(&self.engine, &planned.plan, &schedule::untold);
+        // What is mounted is used by whoever asked, after this process.
+        let is_whole = |outcome: &schedule::Outcome| {
+            let mut whole = true;
+            for need in &planned.needs {
+                if let Some(record) = outcome.records.get(need) {
+                    let plan = &planned.plan;
+                    whole &= schedule::prove(&self.engine, plan, *need, record, false)?;
+                }
+            }
+            Ok(whole)
+        };
+        let outcome =
+            schedule::run_until(&self.engine, &planned.plan, &schedule::untold, &is_whole);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }

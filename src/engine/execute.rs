@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::compiler_state::CompilerState;
 use super::log::{Log, failure};
 use super::{Engine, fetch, fetch_source, imports, library, pack, probe_report, programs};
 use crate::machine::process::jobserver_variables;
@@ -31,19 +32,20 @@ impl<T: Into<String>> From<T> for UnitError {
     }
 }
 
-/// Does the unit's action and returns its record.
+/// Does the unit's action. Returns its record, and whether that is no work of compilers with
+/// what they kept of earlier builds.
 pub fn execute(
     engine: &Engine,
     plan: &Plan,
     index: usize,
     needs: &[Record],
     jobs: usize,
-) -> Result<Record, UnitError> {
+) -> Result<(Record, bool), UnitError> {
     let unit = &plan.units[index];
     let scratch = engine.store.scratch().map_err(text)?;
     let out = scratch.path().join("out");
     fs::create_dir(&out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
-    let mut observed = None;
+    let (mut observed, mut is_clean) = (None, true);
     match &unit.action {
         Action::UnpackPackages(action) => {
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
@@ -69,7 +71,9 @@ pub fn execute(
         }
         Action::Process(action) => {
             let run = Run { engine, plan, name: &unit.name, action, needs, jobs };
+            let state = run.state()?;
             let attempts = run.run(scratch.path(), &out)?;
+            is_clean = state.end()?;
             observed = probe_report::keep(engine, action, attempts, scratch.path())?;
         }
         Action::PackLayer(action) => pack::layer(engine, action, needs, jobs, &out)?,
@@ -92,7 +96,7 @@ pub fn execute(
         normalise(&out).map_err(text)?;
     }
     let (output, tree) = engine.store.adopt_tree(&out).map_err(text)?;
-    Ok(Record { output, size_bytes: tree.size_bytes(), observed })
+    Ok((Record { output, size_bytes: tree.size_bytes(), observed }, is_clean))
 }
 
 /// An error as its text.
@@ -111,6 +115,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What compilers kept, fit to be used.
+    fn state(&self) -> Result<CompilerState, String> {
+        let sources = self.action.sources.as_ref().map(|sources| sources.digest.short());
+        let inputs = format!("{} {}", sources.unwrap_or_default(), self.inputs());
+        let folder = self.engine.project_state.join(&self.action.state);
+        // A library unpacks its sources anew each time.
+        CompilerState::begin(self.engine, &folder, inputs, self.action.product.is_some())
+    }
+
     /// Runs the commands and returns what foreign programs they tried to start.
     fn run(&self, scratch: &Path, out: &Path) -> Result<Attempts, String> {
         let folders = self.folders(scratch, out)?;
@@ -271,13 +284,18 @@ impl Run<'_> {
 /// Writes a file that can be executed, unless it is there.
 pub fn write_tool(path: &Path, content: &str) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt as _;
-    if fs::read_to_string(path).is_ok_and(|there| there == content) {
+    let is_program = |path: &Path| {
+        fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o777 == 0o755)
+    };
+    if is_program(path) && fs::read_to_string(path).is_ok_and(|there| there == content) {
         return Ok(());
     }
     let write = || {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
+        // What a killed process left may have the content and not the mode.
+        let _ = fs::remove_file(path);
         fs::write(path, content)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))
     };

@@ -33,11 +33,8 @@ pub fn fetch(
 ) -> Result<(), UnitError> {
     let _one_at_a_time = engine.network.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     vendor::take_files(engine, packages.iter().map(|package| &package.sha256), scratch)?;
-    let missing: Vec<Package> = packages
-        .iter()
-        .filter(|package| !engine.store.blob_path(&package.sha256).is_file())
-        .cloned()
-        .collect();
+    let missing: Vec<Package> =
+        packages.iter().filter(|package| engine.blob(&package.sha256).is_none()).cloned().collect();
     if missing.is_empty() {
         return Ok(());
     }

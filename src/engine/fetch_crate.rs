@@ -45,9 +45,7 @@ pub(super) fn fetch(
             checksum(engine, (name, version), scratch)?
         }
     };
-    if engine.store.blob_path(&wanted).is_file()
-        || adopt(engine, (name, version), &wanted, scratch)?
-    {
+    if engine.blob(&wanted).is_some() || adopt(engine, (name, version), &wanted, scratch)? {
         return Ok(wanted);
     }
     stop_if_offline(engine)?;

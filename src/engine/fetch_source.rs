@@ -26,7 +26,7 @@ pub fn source(
     match origin {
         Origin::Path { path } => Err(format!("`{path}` is in the project already").into()),
         Origin::Archive { at, sha256 } => {
-            if !engine.store.blob_path(sha256).is_file() {
+            if engine.blob(sha256).is_none() {
                 archive(engine, origin, at, sha256, scratch)?;
             }
             unpack(engine, origin, sha256, scratch, out)

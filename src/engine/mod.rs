@@ -8,6 +8,8 @@ mod base_archives;
 mod base_content;
 mod bases;
 pub mod build;
+pub mod cache;
+mod compiler_state;
 mod crate_locks;
 pub mod environment;
 mod execute;
@@ -18,6 +20,7 @@ mod fetch_git;
 mod fetch_source;
 mod files;
 mod files_found;
+mod finish;
 mod floor;
 pub mod history;
 mod imports;
@@ -39,6 +42,7 @@ mod secrets;
 pub mod since;
 pub mod snapshot;
 mod sources;
+mod start;
 mod suites;
 mod toolchains;
 pub mod vendor;
@@ -56,10 +60,11 @@ use std::sync::{Arc, Mutex};
 use crate::machine::environment::Environment;
 use crate::machine::process::JobTokens;
 use crate::machine::sandbox::Tier;
+use crate::model::Digest;
 use crate::model::event::Event;
 use crate::registry::sessions::Sessions;
 use crate::source::archives::Archives;
-use crate::store::Store;
+use crate::store::{Found, Store};
 
 pub use fetch_crate::crate_checksum;
 pub use schedule::{Failure, Outcome};
@@ -108,6 +113,23 @@ impl Engine {
     /// Tells what happened. A screen that is gone is no reason to stop.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// A blob of the store, whole. One that is damaged is told, removed, and not there.
+    pub fn blob(&self, digest: &Digest) -> Option<PathBuf> {
+        match self.store.blob(digest) {
+            Found::Whole(path) => Some(path),
+            Found::Nothing => None,
+            Found::Damaged(path) => {
+                let text = format!(
+                    "{} is damaged: it is not what its name says; it was removed and is fetched \
+                     again",
+                    path.display()
+                );
+                self.tell(Event::Warning { text });
+                None
+            }
+        }
     }
 
     /// Whether the user asked to stop.

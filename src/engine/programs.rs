@@ -50,9 +50,13 @@ pub fn unusable_cache(project: &Project, tier: Tier, cache: &Path) -> Option<Fin
     })
 }
 
-/// The folder of scripts that start what `userland` has in `usr/bin`. Made once for each.
+/// The folder of scripts that start what `userland` has in `usr/bin`. Made once for each start of
+/// the machine.
 pub fn wrapped(engine: &Engine, userland: &Path) -> Result<PathBuf, String> {
-    let place = engine.store.state("programs").join(userland.file_name().unwrap_or_default());
+    // After a loss of power such scripts may be empty, and nothing says what they should be.
+    let name = userland.file_name().unwrap_or_default().to_string_lossy();
+    let boot = engine.store.boot().split('-').next().unwrap_or_default();
+    let place = engine.store.state("programs").join(format!("{name}-{boot}"));
     if place.is_dir() {
         return Ok(place);
     }

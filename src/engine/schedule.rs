@@ -3,22 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::execute::UnitError;
 use super::{Engine, vendor};
-use crate::model::action::JobStyle;
+use crate::model::action::{Action, JobStyle};
 use crate::model::event::Event;
 use crate::model::{Configuration, Digest};
-use crate::plan::Plan;
 use crate::plan::reason::{self, Reason};
-use crate::store::{NO_SPACE_HELP, Record};
+use crate::plan::{Plan, Unit};
+use crate::store::{About, NO_SPACE_HELP, Record, StoreError};
 
 /// How often the user's wish to stop is looked at.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How often damaged results are made again.
+const PASSES_AT_MOST: usize = 20;
 
 /// What a run left.
 #[derive(Debug, Default)]
@@ -72,20 +75,93 @@ pub fn untold(_: usize, _: &[Digest], _: &Digest) -> Vec<Reason> {
     Vec::new()
 }
 
-/// Runs every unit of the plan that has no result.
-pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
+/// Runs every unit of the plan that has no result. Results that turn out to be damaged are made
+/// again.
+pub fn run(engine: &Engine, plan: &Plan) -> Outcome {
+    run_until(engine, plan, &untold, &|_| Ok(true))
+}
+
+/// The same until `is_whole` accepts what there is: it looks at the results that are used
+/// afterwards, and has the store remove those that are damaged. `tell` says why units run.
+pub fn run_until(
+    engine: &Engine,
+    plan: &Plan,
+    tell: &Tell<'_>,
+    is_whole: &dyn Fn(&Outcome) -> Result<bool, StoreError>,
+) -> Outcome {
     let mut outcome = Outcome::default();
+    engine.tell(Event::Planned { units: plan.units.len() });
+    for _ in 0..PASSES_AT_MOST {
+        pass(engine, plan, tell, &mut outcome);
+        if outcome.interrupted || !outcome.failures.is_empty() {
+            return outcome;
+        }
+        // Whoever runs a plan reads what nothing in the plan needs.
+        let needed: BTreeSet<usize> =
+            plan.units.iter().flat_map(|unit| unit.needs.iter().copied()).collect();
+        let ends = outcome.records.iter().filter(|(index, _)| !needed.contains(index));
+        let proven = ends.map(|(&index, record)| prove(engine, plan, index, record, false));
+        let proven = proven.collect::<Result<Vec<bool>, _>>();
+        let whole = proven
+            .and_then(|proven| Ok(proven.into_iter().all(|whole| whole) && is_whole(&outcome)?));
+        match whole {
+            Ok(true) if outcome.records.len() == plan.units.len() => return outcome,
+            Ok(_) => {}
+            Err(error) => return failed(outcome, error.to_string()),
+        }
+        // Everything is looked up again; what is there costs nothing.
+        outcome.records.clear();
+        outcome.keys.clear();
+    }
+    failed(outcome, "its files change while they are read\n  help: look at the disk".into())
+}
+
+/// An outcome with a failure that is no unit's.
+fn failed(mut outcome: Outcome, message: String) -> Outcome {
+    let unit = "using the cache".into();
+    outcome.failures.push(Failure { unit, configuration: None, message, is_remote: false });
+    outcome
+}
+
+/// Whether the bytes of a result are what its record says; tells if they are not.
+pub(super) fn prove(
+    engine: &Engine,
+    plan: &Plan,
+    index: usize,
+    record: &Record,
+    fully: bool,
+) -> Result<bool, StoreError> {
+    let store = &engine.store;
+    let whole = if fully { store.prove_fully(record) } else { store.prove(record) }?;
+    if !whole {
+        let unit = &plan.units[index].name;
+        let place = store.tree_path(&record.output);
+        let text = format!(
+            "the result of {unit} in the cache is damaged: {} is not what its name says; it was \
+             removed and is made again",
+            place.display()
+        );
+        engine.tell(Event::Warning { text });
+    }
+    Ok(whole)
+}
+
+/// Looks up or runs each unit once. Those whose needs are damaged, and what waits for them, are
+/// left without a record.
+fn pass(engine: &Engine, plan: &Plan, tell: &Tell<'_>, outcome: &mut Outcome) {
     let chains = plan.chain_lengths();
     let mut waiting: BTreeSet<usize> = (0..plan.units.len()).collect();
     let mut running: BTreeSet<usize> = BTreeSet::new();
+    // Units that another process makes.
+    let mut elsewhere: BTreeSet<usize> = BTreeSet::new();
     let (sender, receiver) = channel();
-    engine.tell(Event::Planned { units: plan.units.len() });
     std::thread::scope(|scope| {
         loop {
             let stop = outcome.interrupted || (!outcome.failures.is_empty() && !engine.keep_going);
             let mut found = false;
+            let mut others = 0;
             if !stop {
-                let ready = ready(plan, &chains, &waiting, &mut outcome);
+                let ready = ready(plan, &chains, &waiting, outcome);
                 // Bases need nothing but bases: one that is neither here nor there never runs.
                 let is_base = |index: &usize| plan.units[*index].is_base();
                 let held = running.iter().chain(ready.iter().map(|(index, _)| index)).any(is_base);
@@ -107,6 +183,25 @@ pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
                     if running.len() >= engine.jobs || running.iter().any(|other| shared(&other)) {
                         continue;
                     }
+                    // Without a lock file two may do the same work, which is not wrong.
+                    let claim = match engine.store.claim(&key) {
+                        Ok(None) => {
+                            others += 1;
+                            if elsewhere.insert(index) {
+                                let unit = &plan.units[index].name;
+                                let text = format!("waiting for {unit}, which another build makes");
+                                engine.tell(Event::Note { text });
+                            }
+                            continue;
+                        }
+                        Ok(claim) => claim,
+                        Err(_) => None,
+                    };
+                    // Its maker may have ended since it was looked up.
+                    if engine.store.record(&key).is_some() {
+                        found = true;
+                        continue;
+                    }
                     if running.is_empty() {
                         refill(engine);
                     }
@@ -124,6 +219,7 @@ pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
                     outcome.reasons.insert(index, reasons);
                     scope.spawn(move || {
                         let result = run_unit(engine, plan, index, &key, &needs, why);
+                        drop(claim);
                         let _ = sender.send((index, result));
                     });
                 }
@@ -133,31 +229,31 @@ pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
                 continue;
             }
             if running.is_empty() {
-                break;
-            }
-            match receiver.recv_timeout(TICK) {
-                Ok((index, result)) => {
-                    running.remove(&index);
-                    let unit = plan.units[index].name.clone();
-                    match result {
-                        Ok((record, elapsed)) => {
-                            outcome.records.insert(index, record);
-                            outcome.ran.insert(index, elapsed);
-                            engine.tell(Event::Finished { unit, elapsed });
-                        }
-                        Err(_) if outcome.interrupted => {}
-                        Err(UnitError { message, is_remote }) => {
-                            let configuration = plan.units[index].configuration.clone();
-                            let failure = Failure { unit, configuration, message, is_remote };
-                            engine.tell(Event::Failed {
-                                unit: failure.unit.clone(),
-                                message: failure.to_string(),
-                            });
-                            outcome.failures.push(failure);
-                        }
+                if others == 0 {
+                    break;
+                }
+                std::thread::sleep(TICK);
+            } else if let Ok((index, result)) = receiver.recv_timeout(TICK) {
+                running.remove(&index);
+                let unit = plan.units[index].name.clone();
+                match result {
+                    Ok(Some((record, elapsed))) => {
+                        outcome.records.insert(index, record);
+                        outcome.ran.insert(index, elapsed);
+                        engine.tell(Event::Finished { unit, elapsed });
+                    }
+                    Ok(None) => {}
+                    Err(_) if outcome.interrupted => {}
+                    Err(UnitError { message, is_remote }) => {
+                        let configuration = plan.units[index].configuration.clone();
+                        let failure = Failure { unit, configuration, message, is_remote };
+                        engine.tell(Event::Failed {
+                            unit: failure.unit.clone(),
+                            message: failure.to_string(),
+                        });
+                        outcome.failures.push(failure);
                     }
                 }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             if engine.is_interrupted() && !outcome.interrupted {
                 outcome.interrupted = true;
@@ -165,7 +261,6 @@ pub fn run(engine: &Engine, plan: &Plan, tell: &Tell<'_>) -> Outcome {
             }
         }
     });
-    outcome
 }
 
 /// Gives back the tokens that children took with them when they were killed.
@@ -202,7 +297,8 @@ fn ready(
     ready
 }
 
-/// Runs one unit with one job token, or more where the unit can use them.
+/// Runs one unit with one job token, or more where the unit can use them. Does nothing if
+/// something that it needs is damaged.
 fn run_unit(
     engine: &Engine,
     plan: &Plan,
@@ -210,11 +306,20 @@ fn run_unit(
     key: &Digest,
     needs: &[Record],
     why: String,
-) -> Result<(Record, Duration), UnitError> {
+) -> Result<Option<(Record, Duration)>, UnitError> {
     let unit = &plan.units[index];
     let token = engine.tokens.acquire().map_err(|error| format!("job token: {error}"))?;
     if engine.is_interrupted() {
         return Err("interrupted".into());
+    }
+    // Who packs files reads all of them, and to compress them takes much longer.
+    let fully = matches!(unit.action, Action::PackLayer(_));
+    let mut whole = true;
+    for (&need, record) in unit.needs.iter().zip(needs) {
+        whole &= prove(engine, plan, need, record, fully).map_err(|error| error.to_string())?;
+    }
+    if !whole {
+        return Ok(None);
     }
     let mut more = Vec::new();
     if unit.jobs() == JobStyle::Lease {
@@ -228,11 +333,22 @@ fn run_unit(
     engine.tell(Event::Started { unit: unit.name.clone(), why });
     let started = Instant::now();
     let result = match vendor::take_tree(engine, unit, key)? {
-        Some(record) => Ok(record),
+        Some(record) => Ok((record, true)),
         None => super::execute::execute(engine, plan, index, needs, 1 + more.len()),
     };
     drop((token, more));
-    let record = result?;
-    engine.store.put_record(key, &record).map_err(|error| error.to_string())?;
-    Ok((record, started.elapsed()))
+    let (record, is_clean) = result?;
+    let about = about(unit, started.elapsed(), is_clean);
+    engine.store.put_record(key, &record, &about).map_err(|error| error.to_string())?;
+    Ok(Some((record, started.elapsed())))
+}
+
+/// What is told about the result of a unit.
+pub(super) fn about(unit: &Unit, elapsed: Duration, is_clean: bool) -> About {
+    About {
+        unit: unit.name.clone(),
+        kind: unit.kind().to_owned(),
+        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        is_clean,
+    }
 }

@@ -217,7 +217,7 @@ impl Resolver<'_> {
                 match process.output() {
                     Ok(output) if output.success() => {
                         let json = String::from_utf8_lossy(&output.stdout).into_owned();
-                        let _ = crate::store::write_atomically(&memory, json.as_bytes());
+                        let _ = crate::store::write_durably(&memory, json.as_bytes());
                         json
                     }
                     Ok(output) => {

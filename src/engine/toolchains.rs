@@ -199,7 +199,11 @@ impl Resolver<'_> {
         };
         if !place.is_dir() {
             fs::create_dir_all(store.state("rust")).map_err(|error| error.to_string())?;
-            fs::rename(&new, &place).map_err(|error| error.to_string())?;
+            match fs::rename(&new, &place) {
+                // Another process was first.
+                Err(error) if !place.is_dir() => return Err(error.to_string()),
+                _ => {}
+            }
         }
         let json = serde_json::to_vec(&view).expect("a view has string keys only");
         crate::store::write_atomically(&memory, &json).map_err(|error| error.to_string())?;

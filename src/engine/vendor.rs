@@ -77,7 +77,7 @@ impl Prepared {
 
     fn fetched(&self) -> Result<(Plan, schedule::Outcome, Fetched), BuildError> {
         let plan = self.plan.part(fetches);
-        let outcome = schedule::run(&self.engine, &plan, &schedule::untold);
+        let outcome = schedule::run(&self.engine, &plan);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }
@@ -162,7 +162,7 @@ impl Prepared {
     }
 
     /// Indexes, manifests and configurations of bases from registries: what planning asks for.
-    fn base_documents(&self) -> Result<BTreeSet<Digest>, String> {
+    pub(super) fn base_documents(&self) -> Result<BTreeSet<Digest>, String> {
         let mut documents = BTreeSet::new();
         for base in self.facts.bases.values().filter(|base| base.origin.is_remote()) {
             let pinned = self.lock.bases.get(&base.origin.to_string());
@@ -220,7 +220,7 @@ pub fn take_files<'a>(
     let Some(folder) = &engine.vendor else { return Ok(()) };
     for digest in digests {
         let kept = folder.join(FILES).join(digest.hex());
-        if engine.store.blob_path(digest).is_file() || !kept.is_file() {
+        if !kept.is_file() || engine.blob(digest).is_some() {
             continue;
         }
         let copy = scratch.join(digest.hex());

@@ -127,6 +127,12 @@ pub fn user_id() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
+/// What the kernel calls this start of the machine; empty where it does not tell.
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// Cores that this process may use.
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -4,10 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::image::manifest::Descriptor;
+use crate::machine::disk;
 use crate::model::Digest;
+use crate::store::{hash_file, sweep_beside};
+
+/// What the folders beside a layout are called until it is whole, before the number of the
+/// process that writes it.
+const NEW: &str = ".new-images-";
+const OLD: &str = ".old-images-";
 
 /// An image's index and its name in the layout.
 #[derive(Clone, Debug)]
@@ -21,12 +29,16 @@ pub struct Entry {
 }
 
 /// Writes a layout of `entries` with `blobs` (digest, size, file) to `folder`. One that
-/// is the same already is left alone; returns whether anything was written.
+/// is the same already is left alone, after hashing its blobs if it is not `trusted`; returns
+/// whether anything was written.
 pub fn write(
     folder: &Path,
     entries: &[Entry],
     blobs: &BTreeMap<Digest, (u64, PathBuf)>,
+    trusted: bool,
 ) -> io::Result<bool> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    sweep_beside(parent, &[NEW, OLD]);
     let manifests: Vec<Descriptor> = entries
         .iter()
         .map(|entry| {
@@ -42,12 +54,12 @@ pub fn write(
         })
         .collect();
     let index = crate::image::manifest::index(&manifests, &BTreeMap::new());
-    if is_current(folder, &index, blobs) {
+    if is_current(folder, &index, blobs, trusted) {
         return Ok(false);
     }
-    let parent = folder.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
-    let scratch = tempfile::Builder::new().prefix(".new-images-").tempdir_in(parent)?;
+    let prefix = format!("{NEW}{}-", std::process::id());
+    let scratch = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?;
     let place = scratch.path().join("blobs/sha256");
     fs::create_dir_all(&place)?;
     for (digest, (_, file)) in blobs {
@@ -59,7 +71,11 @@ pub fn write(
     fs::write(scratch.path().join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     fs::write(scratch.path().join("index.json"), &index)?;
     set_readable(scratch.path())?;
-    let old = parent.join(format!(".old-images-{}", std::process::id()));
+    if folder.is_dir() && disk::exchange(scratch.path(), folder).is_ok() {
+        return scratch.close().map(|()| true);
+    }
+    // Where the file system cannot swap, there is an instant without a layout.
+    let old = parent.join(format!("{OLD}{}", std::process::id()));
     let had_old = fs::rename(folder, &old).is_ok();
     let new = scratch.keep();
     if let Err(error) = fs::rename(&new, folder) {
@@ -87,12 +103,31 @@ fn set_readable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_current(folder: &Path, index: &[u8], blobs: &BTreeMap<Digest, (u64, PathBuf)>) -> bool {
+/// Whether the layout has that file of the store itself as a blob, not a copy.
+pub fn has(folder: &Path, digest: &Digest, file: &Path) -> bool {
+    is_same(&folder.join("blobs/sha256").join(digest.hex()), file)
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| fs::metadata(path).map(|status| (status.dev(), status.ino())).ok();
+    place(one).is_some_and(|one| Some(one) == place(other))
+}
+
+fn is_current(
+    folder: &Path,
+    index: &[u8],
+    blobs: &BTreeMap<Digest, (u64, PathBuf)>,
+    trusted: bool,
+) -> bool {
     let place = folder.join("blobs/sha256");
     fs::read(folder.join("index.json")).is_ok_and(|bytes| bytes == index)
         && folder.join("oci-layout").is_file()
-        && blobs.iter().all(|(digest, (size, _))| {
-            fs::metadata(place.join(digest.hex())).is_ok_and(|status| status.len() == *size)
+        && blobs.iter().all(|(digest, (size, file))| {
+            let blob = place.join(digest.hex());
+            fs::metadata(&blob).is_ok_and(|status| status.len() == *size)
+                && (trusted
+                    || is_same(&blob, file)
+                    || hash_file(&blob).is_ok_and(|(found, _)| found == *digest))
         })
         && fs::read_dir(&place).is_ok_and(|entries| entries.count() == blobs.len())
 }
@@ -111,13 +146,23 @@ mod tests {
         let index = Descriptor::of(crate::image::manifest::INDEX, b"{}");
         let entry =
             |name: &str| Entry { name: name.into(), reference: name.into(), index: index.clone() };
-        assert!(write(&layout, &[entry("a:1")], &blobs).unwrap());
-        assert!(!write(&layout, &[entry("a:1")], &blobs).unwrap());
-        assert!(write(&layout, &[entry("a:2")], &blobs).unwrap());
+        assert!(write(&layout, &[entry("a:1")], &blobs, true).unwrap());
+        assert!(!write(&layout, &[entry("a:1")], &blobs, true).unwrap());
+        assert!(write(&layout, &[entry("a:2")], &blobs, true).unwrap());
         assert!(fs::read_to_string(layout.join("index.json")).unwrap().contains("a:2"));
         let missing = BTreeMap::from([(Digest::of(b"x"), (1, folder.path().join("none")))]);
-        assert!(write(&layout, &[entry("a:3")], &missing).is_err());
+        assert!(write(&layout, &[entry("a:3")], &missing, true).is_err());
         assert!(fs::read_to_string(layout.join("index.json")).unwrap().contains("a:2"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        // What was killed before, and bytes that a machine lost.
+        fs::create_dir(folder.path().join(".new-images-4194999-x")).unwrap();
+        fs::create_dir(folder.path().join(".old-images-4194999")).unwrap();
+        let blob = layout.join("blobs/sha256").join(Digest::of(b"{}").hex());
+        fs::remove_file(&blob).unwrap();
+        fs::write(&blob, "xx").unwrap();
+        assert!(!write(&layout, &[entry("a:2")], &blobs, true).unwrap());
+        assert!(write(&layout, &[entry("a:2")], &blobs, false).unwrap());
+        assert_eq!(fs::read_to_string(&blob).unwrap(), "{}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -2,21 +2,42 @@
 //!
 //! Everything is written to scratch and renamed into place. A record names trees by
 //! digest and is written last, so that killing the process at any instant leaves either
-//! a whole result or none. Deliberately absent: what a key is made of, and eviction.
+//! a whole result or none. What a machine that lost its power leaves may have names and no
+//! content: what was kept before the last start is hashed before its bytes are used.
+//! Deliberately absent: what a key is made of.
 
+mod blobs;
+mod collect;
+mod exchange;
+mod import;
+mod locks;
 mod records;
+mod scratch;
 mod stat_index;
 mod trees;
+mod usage;
+mod write;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use records::Record;
+pub use blobs::Found;
+pub use collect::{Collected, Limits};
+pub use exchange::{ExchangeError, Exported, MARKER, Wanted};
+pub use import::Imported;
+pub use locks::{Claim, Stopped, lock_file};
+pub use records::{About, Record};
 pub use stat_index::StatIndex;
 pub use trees::{copy_file, describe, duplicate, hash_file, normalise};
+pub use usage::{KindUsage, PROJECT_FILE, ProjectUsage, ProjectUses, Usage};
+pub use write::{sweep_beside, write_atomically, write_durably};
 
+use crate::machine::environment::{boot_id, now_nanos};
 use crate::model::Digest;
 
 /// Version of the folder layout; another version is another folder.
@@ -25,10 +46,22 @@ const VERSION: &str = "v1";
 /// What a user can do about a full disk.
 pub const NO_SPACE_HELP: &str = "free some space, or move the cache with XSTITCH_CACHE";
 
+/// A result that is used again is marked as used if its mark is older than this, so that
+/// builds do not write for each result each time.
+const MARK_AGE: Duration = Duration::from_secs(60 * 60);
+
 /// An open store.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// This start of the machine.
+    boot: Arc<str>,
+    opened: SystemTime,
+    scratch: Arc<Mutex<Option<scratch::Session>>>,
+    /// Trees that records of other starts of the machine name, with the keys of those.
+    suspects: Arc<Mutex<BTreeMap<Digest, BTreeSet<Digest>>>>,
+    /// Trees and blobs that this process made or hashed.
+    proven: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 /// A failure of the file system below the store.
@@ -70,11 +103,24 @@ pub(crate) fn doing<'a>(
     move |source| StoreError { doing, path: path.to_owned(), source }
 }
 
+/// What a lock guards stays usable after a panic elsewhere.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Store {
     /// Opens the store below `cache`, making its folders.
     pub fn open(cache: &Path) -> Result<Self, StoreError> {
-        let store = Self { root: cache.join(VERSION) };
-        for folder in ["blobs", "trees", "records", "scratch", "state"] {
+        let now = u64::try_from(now_nanos()).unwrap_or(u64::MAX);
+        let store = Self {
+            root: cache.join(VERSION),
+            boot: boot_id().into(),
+            opened: UNIX_EPOCH + Duration::from_nanos(now),
+            scratch: Arc::default(),
+            suspects: Arc::default(),
+            proven: Arc::default(),
+        };
+        for folder in ["blobs", "trees", "records", "scratch", "state", "locks"] {
             let path = store.root.join(folder);
             fs::create_dir_all(&path).map_err(doing("create the cache folder", &path))?;
         }
@@ -82,9 +128,19 @@ impl Store {
         Ok(store)
     }
 
+    /// The folder of this version of the store below `cache`.
+    pub fn place(cache: &Path) -> PathBuf {
+        cache.join(VERSION)
+    }
+
     /// The folder of this version of the store.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// This start of the machine.
+    pub fn boot(&self) -> &str {
+        &self.boot
     }
 
     /// A folder for things that are neither results nor scratch, such as apt's lists.
@@ -102,21 +158,8 @@ impl Store {
         self.root.join("trees").join(digest.hex())
     }
 
-    /// A new empty scratch folder, on the store's own file system, removed when dropped.
-    pub fn scratch(&self) -> Result<tempfile::TempDir, StoreError> {
-        let path = self.root.join("scratch");
-        tempfile::Builder::new()
-            .prefix(&format!("{}-", std::process::id()))
-            .tempdir_in(&path)
-            .map_err(doing("create a scratch folder in", &path))
-    }
-
-    /// Moves a file that is known to have `digest` into the store.
-    pub fn adopt_blob(&self, file: &Path, digest: &Digest) -> Result<PathBuf, StoreError> {
-        let place = self.blob_path(digest);
-        trees::set_mode(file, 0o444)?;
-        fs::rename(file, &place).map_err(doing("move a file into the store at", &place))?;
-        Ok(place)
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("records").join(key.hex())
     }
 
     /// Writes `bytes` to `path` so that a reader sees the old file or the new one.
@@ -124,65 +167,16 @@ impl Store {
         write_atomically(path, bytes)
     }
 
-    /// Removes scratch that processes left which are gone.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("scratch")) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let owner = name.to_str().and_then(|name| name.split('-').next());
-            let gone = owner.is_none_or(|pid| !Path::new("/proc").join(pid).exists());
-            if gone {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+    /// Marks a file as used now, unless that was done lately.
+    fn mark(&self, file: &fs::File) {
+        let marked = file.metadata().and_then(|status| status.modified());
+        let age = marked.ok().and_then(|marked| self.opened.duration_since(marked).ok());
+        if age.is_none_or(|age| age > MARK_AGE) {
+            // A store that cannot be written is collected by whoever can.
+            let _ = file.set_modified(self.opened);
         }
     }
 }
 
-/// Writes `bytes` beside `path` and renames: a reader sees the old file or the new one.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(doing("create", folder))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)
-        .map_err(doing("write in", folder))?;
-    file.write_all(bytes).map_err(doing("write", path))?;
-    trees::set_mode(file.path(), 0o644)?;
-    file.persist(path).map_err(|error| doing("write", path)(error.error))?;
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Entry, Tree};
-
-    #[test]
-    fn trees_are_kept_by_content_and_records_only_when_whole() {
-        let cache = tempfile::tempdir().unwrap();
-        let store = Store::open(cache.path()).unwrap();
-        let scratch = store.scratch().unwrap();
-        let folder = scratch.path().join("out");
-        fs::create_dir_all(folder.join("bin")).unwrap();
-        fs::write(folder.join("bin/x"), "hello").unwrap();
-        let (digest, tree) = store.adopt_tree(&folder).unwrap();
-        assert!(matches!(tree.entries["bin/x"], Entry::File { size_bytes: 5, .. }));
-        assert_eq!(Tree::digest(&tree), digest);
-        let key = Digest::of(b"key");
-        assert_eq!(store.record(&key), None);
-        store.put_record(&key, &Record { output: digest, size_bytes: 5, observed: None }).unwrap();
-        assert!(store.record(&key).is_some());
-        trees::remove(&store.tree_path(&digest)).unwrap();
-        assert_eq!(store.record(&key), None, "a record without its tree is no result");
-    }
-
-    #[test]
-    fn scratch_of_dead_processes_is_swept() {
-        let cache = tempfile::tempdir().unwrap();
-        let store = Store::open(cache.path()).unwrap();
-        let stale = store.root().join("scratch/4194999-x");
-        fs::create_dir_all(&stale).unwrap();
-        Store::open(cache.path()).unwrap();
-        assert!(!stale.exists());
-    }
-}
+mod tests;

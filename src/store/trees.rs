@@ -5,22 +5,41 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Store, StoreError, doing};
+use super::{Store, StoreError, doing, guard};
+use crate::machine::disk;
 use crate::model::{Digest, Entry, Hasher, Tree};
 
 impl Store {
     /// Describes `folder` and moves it into the store. Returns its digest and
-    /// description. A tree that is there already wins.
+    /// description. A tree that is there already wins, if it is whole.
     pub fn adopt_tree(&self, folder: &Path) -> Result<(Digest, Tree), StoreError> {
         let tree = describe(folder)?;
         let digest = tree.digest();
-        let place = self.tree_path(&digest);
+        self.adopt_described(folder, &digest)?;
+        Ok((digest, tree))
+    }
+
+    /// Moves a folder that is known to be the tree of `digest` into the store.
+    pub(super) fn adopt_described(&self, folder: &Path, digest: &Digest) -> Result<(), StoreError> {
+        let place = self.tree_path(digest);
         match fs::rename(folder, &place) {
             Ok(()) => {}
-            Err(_) if place.is_dir() => remove(folder)?,
+            Err(_) if place.is_dir() => {
+                // No record may have named it, so that nobody looked at it since.
+                let is_whole = guard(&self.proven).contains(digest)
+                    || describe(&place).is_ok_and(|there| there.digest() == *digest);
+                if !is_whole && disk::exchange(folder, &place).is_err() {
+                    self.discard(&place)?;
+                    fs::rename(folder, &place)
+                        .map_err(doing("move a tree into the store at", &place))?;
+                } else {
+                    remove(folder)?;
+                }
+            }
             Err(error) => return Err(doing("move a tree into the store at", &place)(error)),
         }
-        Ok((digest, tree))
+        guard(&self.proven).insert(*digest);
+        Ok(())
     }
 }
 

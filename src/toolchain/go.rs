@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::archive::zip::unpack_zip;
+use crate::machine::disk;
 use crate::machine::environment::Environment;
 use crate::machine::process::Process;
 
@@ -239,7 +240,13 @@ fn scratch_beside(root: &Path) -> Result<tempfile::TempDir, String> {
 
 fn keep(folder: &Path, root: &Path, provider: &str) -> Result<(), String> {
     std::fs::write(root.with_extension("provider"), provider).map_err(|error| error.to_string())?;
-    std::fs::rename(folder, root).map_err(|error| error.to_string())
+    // Nobody hashes it again: it has to be on the disk before it has its name.
+    disk::settle(folder).map_err(|error| error.to_string())?;
+    match std::fs::rename(folder, root) {
+        // Another process was first.
+        Err(error) if !root.is_dir() => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod base_archives;
 mod base_errors;
 mod base_suites;
 mod bases;
+mod cache;
 mod emulation;
 mod errors;
 mod explain;
