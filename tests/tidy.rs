@@ -48,7 +48,7 @@ const DOORS: &[(&str, &str)] = &[
     ("rustix", "machine/"),
     ("sha2", "model/digest.rs"),
     ("signal_hook", "cli/mod.rs"),
-    ("ureq", "machine/network.rs"),
+    ("ureq", "machine/network/"),
     ("which", "machine/environment.rs"),
     ("zip", "archive/zip.rs"),
     ("zstd", "archive/compression.rs"),

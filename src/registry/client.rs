@@ -1,17 +1,20 @@
-//! The client that pulls: manifests and blobs of one repository, each checked before it is
-//! believed.
+//! The client: requests to one repository with what it wants to see, and what is pulled, each
+//! checked before it is believed. What is pushed is in [`super::upload`].
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::challenge::{self, Challenge};
 use super::credentials::{self, Credentials};
 use super::sessions::{Secret, Sessions};
 use crate::machine::environment::Environment;
-use crate::machine::network::{self, Answer, NetworkError, NetworkProblem, Request, Watch};
+use crate::machine::network::{
+    self, Answer, Connections, Content, Method, NetworkError, NetworkProblem, Request, Watch,
+};
 use crate::model::{Digest, Reference};
 use crate::store::hash_file;
 
@@ -130,6 +133,8 @@ impl std::error::Error for RegistryError {
 pub struct Client<'a> {
     environment: &'a Environment,
     sessions: &'a Sessions,
+    /// For what is asked once and not for long.
+    connections: Option<&'a Connections>,
 }
 
 /// A manifest or index as it came.
@@ -144,7 +149,25 @@ pub struct Manifest {
 impl<'a> Client<'a> {
     /// A client that shows what `sessions` has, and adds to it.
     pub fn new(environment: &'a Environment, sessions: &'a Sessions) -> Self {
-        Self { environment, sessions }
+        Self { environment, sessions, connections: None }
+    }
+
+    /// One that asks once and not for long, and keeps connections.
+    #[must_use]
+    pub fn hasty(self, connections: &'a Connections) -> Self {
+        Self { connections: Some(connections), ..self }
+    }
+
+    fn fetch(
+        &self,
+        request: &Request<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Answer, RegistryProblem> {
+        match self.connections {
+            Some(connections) => connections.exchange(request, self.environment, watch),
+            None => network::fetch(request, self.environment, watch),
+        }
+        .map_err(RegistryProblem::Network)
     }
 
     /// The manifest or index behind a reference. `scratch` is a folder for it.
@@ -157,9 +180,13 @@ impl<'a> Client<'a> {
         let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
         let to = scratch.join("manifest");
         let path = format!("manifests/{}", reference.identifier());
-        let get =
-            Get { path: &path, accept: &MANIFESTS, to: &to, bytes_at_most: MANIFEST_BYTES_AT_MOST };
-        let answer = self.get(reference, &get, watch)?;
+        let ask = Ask {
+            accept: &MANIFESTS,
+            to: Some(&to),
+            bytes_at_most: MANIFEST_BYTES_AT_MOST,
+            ..Ask::of(Method::Get, &path, scratch)
+        };
+        let answer = self.ask(reference, &ask, watch)?;
         let bytes = fs::read(&to).map_err(|error| blame(RegistryProblem::Io(error)))?;
         let digest = Digest::of(&bytes);
         let said = answer.header("docker-content-digest").and_then(|text| text.parse().ok());
@@ -182,8 +209,10 @@ impl<'a> Client<'a> {
         let (digest, size_bytes) = blob;
         let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
         let path = format!("blobs/{digest}");
-        let get = Get { path: &path, accept: &[], to, bytes_at_most: size_bytes };
-        self.get(reference, &get, watch)?;
+        let folder = to.parent().unwrap_or(to);
+        let ask =
+            Ask { to: Some(to), bytes_at_most: size_bytes, ..Ask::of(Method::Get, &path, folder) };
+        self.ask(reference, &ask, watch)?;
         let found = hash_file(to).map_err(|error| blame(RegistryProblem::Io(error)))?;
         if found != (*digest, size_bytes) {
             let (other, bytes) = found;
@@ -196,10 +225,11 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    fn get(
+    /// Asks, and shows what is wanted for it. Answers other than success are errors.
+    pub(super) fn ask(
         &self,
         reference: &Reference,
-        get: &Get<'_>,
+        ask: &Ask<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<Answer, RegistryError> {
         let blame = |problem| RegistryError { reference: reference.clone().into(), problem };
@@ -213,18 +243,24 @@ impl<'a> Client<'a> {
         for _ in 0..4 {
             let plain = reference.is_loopback() && !self.sessions.is_encrypted(reference);
             let scheme = if plain { "http" } else { "https" };
-            let url = format!("{scheme}://{host}/v2/{}/{}", reference.repository, get.path);
-            let request = Request {
-                url: &url,
-                accept: get.accept,
-                authorization: secret.as_deref(),
-                to: get.to,
-                bytes_at_most: get.bytes_at_most,
+            let path = format!("/v2/{}/{}", reference.repository, ask.path);
+            let url = match ask.location(&format!("{scheme}://{host}")) {
+                Some(location) => location,
+                None => format!("{scheme}://{host}{path}"),
             };
-            let answer = network::fetch(&request, self.environment, watch)
-                .map_err(|error| blame(RegistryProblem::Network(error)))?;
+            let is_own = url.starts_with(&format!("{scheme}://{host}/"));
+            let request = Request {
+                method: ask.method,
+                url: &url,
+                accept: ask.accept,
+                authorization: secret.as_deref().filter(|_| is_own),
+                content: ask.content,
+                to: ask.to,
+                bytes_at_most: ask.bytes_at_most,
+            };
+            let answer = self.fetch(&request, watch).map_err(&blame)?;
             match answer.status {
-                200 => return Ok(answer),
+                200..=299 => return Ok(answer),
                 // Servers say so who expect encryption.
                 400 if plain => self.sessions.encrypt(reference),
                 401 if !shown => {
@@ -240,7 +276,7 @@ impl<'a> Client<'a> {
                     let new = match &challenge {
                         Challenge::Basic => own.map(|own| Secret::lasting(own.basic())),
                         Challenge::Bearer { url } => {
-                            let to = get.to.with_extension("token");
+                            let to = ask.folder.join(format!("token-{}", own_number()));
                             // Whoever needs the same token meanwhile waits for it.
                             let _alone = self.sessions.alone();
                             match self.sessions.token(reference, url, secret.as_deref()) {
@@ -263,15 +299,21 @@ impl<'a> Client<'a> {
                     return Err(blame(RegistryProblem::Denied { had_credentials }));
                 }
                 404 => {
-                    return Err(blame(match get.path.strip_prefix("blobs/") {
-                        Some(digest) => RegistryProblem::MissingBlob(digest.to_owned()),
-                        None => RegistryProblem::Missing,
+                    return Err(blame(match ask.path.strip_prefix("blobs/") {
+                        Some(digest) if digest.parse::<Digest>().is_ok() => {
+                            RegistryProblem::MissingBlob(digest.to_owned())
+                        }
+                        _ => RegistryProblem::Missing,
                     }));
                 }
                 status => {
                     let url = crate::model::source::redacted(&url);
                     let problem = NetworkProblem::Status { host: answer.host, status };
-                    return Err(blame(RegistryProblem::Network(NetworkError { url, problem })));
+                    return Err(blame(RegistryProblem::Network(NetworkError {
+                        doing: ask.method.doing(),
+                        url,
+                        problem,
+                    })));
                 }
             }
         }
@@ -293,21 +335,18 @@ impl<'a> Client<'a> {
         let asked = Instant::now();
         let authorization = own.map(Credentials::basic);
         let request = Request {
-            url,
-            accept: &[],
             authorization: authorization.as_deref(),
-            to,
             bytes_at_most: TOKEN_BYTES_AT_MOST,
+            ..Request::get(url, to)
         };
-        let answer =
-            network::fetch(&request, self.environment, watch).map_err(RegistryProblem::Network)?;
+        let answer = self.fetch(&request, watch)?;
         if answer.status != 200 {
             return match answer.status {
                 401 | 403 => Err(RegistryProblem::Denied { had_credentials: own.is_some() }),
                 status => {
                     let url = crate::model::source::redacted(url);
                     let problem = NetworkProblem::Status { host: answer.host, status };
-                    Err(RegistryProblem::Network(NetworkError { url, problem }))
+                    Err(RegistryProblem::Network(NetworkError { doing: "download", url, problem }))
                 }
             };
         }
@@ -327,12 +366,40 @@ impl<'a> Client<'a> {
     }
 }
 
-/// What to get of a repository.
-struct Get<'a> {
-    path: &'a str,
-    accept: &'a [&'a str],
-    to: &'a Path,
-    bytes_at_most: u64,
+/// What to ask of a repository.
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    /// Path below the repository, or the URL that an answer named: absolute, or with a slash
+    /// in front.
+    pub path: &'a str,
+    pub accept: &'a [&'a str],
+    pub content: Option<(&'a str, Content<'a>)>,
+    pub to: Option<&'a Path>,
+    pub bytes_at_most: u64,
+    /// For files in between.
+    pub folder: &'a Path,
+}
+
+impl<'a> Ask<'a> {
+    pub fn of(method: Method, path: &'a str, folder: &'a Path) -> Self {
+        let (accept, content, to) = (&[][..], None, None);
+        Self { method, path, accept, content, to, bytes_at_most: 0, folder }
+    }
+
+    /// The URL, if this is one that an answer named.
+    fn location(&self, server: &str) -> Option<String> {
+        match self.path {
+            path if path.contains("://") => Some(path.to_owned()),
+            path if path.starts_with('/') => Some(format!("{server}{path}")),
+            _ => None,
+        }
+    }
+}
+
+/// A number that nothing else in this process has.
+fn own_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::machine::environment::Environment;
-use crate::machine::network::base64;
+use crate::machine::network::{base64, from_base64};
 
 /// What to say to one registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,35 +81,12 @@ fn entry(value: &Value) -> Option<Credentials> {
     if let (Some(user), Some(password)) = (text("username"), text("password")) {
         return Some(Credentials { user: user.to_owned(), password: password.to_owned() });
     }
-    let decoded = String::from_utf8(decoded(text("auth")?)?).ok()?;
+    let decoded = String::from_utf8(from_base64(text("auth")?)?).ok()?;
     let (user, password) = decoded.split_once(':')?;
     Some(Credentials {
         user: user.to_owned(),
         password: password.trim_end_matches('\0').to_owned(),
     })
-}
-
-/// The bytes of base 64 (RFC 4648, 4), with or without padding.
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in text.trim().trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from(bits >> count & 255).expect("eight bits"));
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

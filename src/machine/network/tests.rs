@@ -1,16 +1,22 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::proxy::bypasses;
 use super::*;
 
-const IMPATIENT: Patience =
-    Patience { wait: Duration::from_secs(20), pauses: &[Duration::ZERO, Duration::ZERO] };
+const IMPATIENT: Patience = Patience {
+    connect: Duration::from_secs(20),
+    wait: Duration::from_secs(20),
+    pauses: &[Duration::ZERO, Duration::ZERO],
+};
 const HASTY: Patience = Patience { wait: Duration::from_millis(300), ..IMPATIENT };
-const PATIENT: Patience = Patience { wait: Duration::from_secs(60), pauses: &[] };
+const PATIENT: Patience =
+    Patience { connect: Duration::from_secs(60), wait: Duration::from_secs(60), pauses: &[] };
 
 /// A server on loopback: where it is, and the heads of the requests that it got.
 struct Server {

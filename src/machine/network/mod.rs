@@ -1,144 +1,53 @@
-//! The only client of the network that is part of this program: files by HTTP.
+//! The only client of the network that is part of this program: files by HTTP, to here and
+//! from here.
 //!
 //! Trusts what the machine trusts, goes through the proxies that the environment names, and
 //! sends credentials to the host only whose URL has them. Deliberately absent: what is
 //! downloaded, and whether it is what was wanted.
 
+mod connections;
+mod error;
 mod place;
+mod proxy;
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use self::error::{connection, is_passing_status};
 use self::place::Place;
+use self::proxy::proxy;
 use super::environment::Environment;
 use crate::model::source::{credentials, redacted};
 
-pub use self::place::base64;
+pub use self::connections::Connections;
+pub use self::error::{NetworkError, NetworkProblem};
+pub use self::place::{base64, from_base64};
 
 const REDIRECTS_AT_MOST: usize = 10;
 const BUFFER_BYTES: usize = 1 << 18;
+/// Bytes of an answer that nobody wants, which are read to keep the connection.
+const SPARED_BYTES: u64 = 1 << 16;
 /// How often it is looked whether the user asked to stop.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How patient a download is.
 struct Patience {
-    /// For a connection, and for the next bytes.
+    /// For a connection.
+    connect: Duration,
+    /// For the next bytes.
     wait: Duration,
     /// Before each further attempt.
     pauses: &'static [Duration],
 }
 
 const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(30),
     wait: Duration::from_secs(30),
     pauses: &[Duration::from_secs(1), Duration::from_secs(4)],
 };
-
-/// A download that failed.
-#[derive(Debug)]
-pub struct NetworkError {
-    /// What was wanted, without secrets.
-    pub url: String,
-    /// What happened.
-    pub problem: NetworkProblem,
-}
-
-/// Why a download failed.
-#[derive(Debug)]
-pub enum NetworkProblem {
-    /// The text is no URL of this kind, or a variable names no proxy.
-    Invalid(String),
-    /// The server answered with something other than the file.
-    Status {
-        /// The server, or where it redirected to.
-        host: String,
-        /// The status code (RFC 9110, 15).
-        status: u16,
-    },
-    /// No whole answer came.
-    Connection {
-        /// The server, or where it redirected to.
-        host: String,
-        /// Why.
-        why: String,
-        /// Whether the two did not trust each other.
-        trust: bool,
-    },
-    /// The file cannot be written.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The user asked to stop.
-    Interrupted,
-}
-
-impl NetworkError {
-    /// Whether the other side, or the way to it, is to blame.
-    pub fn is_remote(&self) -> bool {
-        matches!(self.problem, NetworkProblem::Status { .. } | NetworkProblem::Connection { .. })
-    }
-
-    /// What the user can do.
-    pub fn help(&self) -> Option<&'static str> {
-        match &self.problem {
-            NetworkProblem::Status { status: 401 | 403, .. } => {
-                Some("check the credentials: https://USER:PASSWORD@HOST/… is understood")
-            }
-            NetworkProblem::Status { status: 404 | 410, .. } => Some("check the URL"),
-            NetworkProblem::Connection { trust: true, .. } => Some(
-                "if a company's authority signs, add its certificate to the machine's trust \
-                 store, or name its file in SSL_CERT_FILE",
-            ),
-            NetworkProblem::Status { .. } | NetworkProblem::Connection { .. } => {
-                Some("check the network, and the proxy if https_proxy or http_proxy is set")
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the next attempt may go better.
-    fn is_passing(&self) -> bool {
-        match self.problem {
-            NetworkProblem::Status { status, .. } => is_passing_status(status),
-            NetworkProblem::Connection { trust, .. } => !trust,
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for NetworkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot download {}: ", self.url)?;
-        match &self.problem {
-            NetworkProblem::Invalid(why) => f.write_str(why),
-            NetworkProblem::Status { host, status } => {
-                let reason = ureq::http::StatusCode::from_u16(*status).ok();
-                let reason = reason.and_then(|status| status.canonical_reason()).unwrap_or("");
-                write!(f, "{host} answered {}", format!("{status} {reason}").trim_end())
-            }
-            NetworkProblem::Connection { host, why, .. } => write!(f, "{host}: {why}"),
-            NetworkProblem::File { path, source } => {
-                write!(f, "cannot write {}: {source}", path.display())
-            }
-            NetworkProblem::Interrupted => f.write_str("interrupted"),
-        }
-    }
-}
-
-impl std::error::Error for NetworkError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.problem {
-            NetworkProblem::File { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
 
 /// Who watches a download.
 pub struct Watch<'a> {
@@ -168,7 +77,7 @@ fn download_with(
     environment: &Environment,
     watch: &mut Watch<'_>,
 ) -> Result<u64, NetworkError> {
-    let request = Request { url, accept: &[], authorization: None, to, bytes_at_most: u64::MAX };
+    let request = Request::get(url, to);
     let whole = |answer: Answer| match answer.status {
         200 => Ok(answer.size_bytes),
         status => Err(NetworkProblem::Status { host: answer.host, status }),
@@ -176,18 +85,70 @@ fn download_with(
     repeat(patience, &request, environment, watch, &whole)
 }
 
-/// A request for a file.
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The file.
+    Get,
+    /// Whether it is there.
+    Head,
+    /// To take something, and say where it is.
+    Post,
+    /// To keep something there.
+    Put,
+}
+
+impl Method {
+    /// In words, with the place behind them.
+    pub fn doing(self) -> &'static str {
+        match self {
+            Self::Get => "download",
+            Self::Head => "ask for",
+            Self::Post | Self::Put => "upload to",
+        }
+    }
+}
+
+/// What is sent to a server.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// A file, which is read as it is sent.
+    File(&'a Path),
+}
+
+/// A request.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// Where it is: `http` or `https`.
+    /// What is asked.
+    pub method: Method,
+    /// Of what: `http` or `https`.
     pub url: &'a str,
     /// Media types that are understood.
     pub accept: &'a [&'a str],
     /// `Authorization`, sent to the URL's own host only. Without, what the URL has.
     pub authorization: Option<&'a str>,
-    /// The file that it becomes, which is replaced.
-    pub to: &'a Path,
+    /// What is sent, with its media type.
+    pub content: Option<(&'a str, Content<'a>)>,
+    /// The file that the answer becomes, which is replaced. Without, it is not kept.
+    pub to: Option<&'a Path>,
     /// Bytes that it may have.
     pub bytes_at_most: u64,
+}
+
+impl<'a> Request<'a> {
+    /// A request for a file of any size.
+    pub fn get(url: &'a str, to: &'a Path) -> Self {
+        let method = Method::Get;
+        Self { to: Some(to), bytes_at_most: u64::MAX, ..Self::of(method, url) }
+    }
+
+    /// A request whose answer is not kept.
+    pub fn of(method: Method, url: &'a str) -> Self {
+        let (accept, authorization, content) = (&[][..], None, None);
+        Self { method, url, accept, authorization, content, to: None, bytes_at_most: 0 }
+    }
 }
 
 /// What a server answered.
@@ -225,10 +186,6 @@ pub fn fetch(
     })
 }
 
-fn is_passing_status(status: u16) -> bool {
-    status == 429 || status >= 500
-}
-
 /// Tries again what passes by itself.
 fn repeat<T>(
     patience: &Patience,
@@ -245,7 +202,7 @@ fn repeat<T>(
             Err(_) if (watch.stop)() => NetworkProblem::Interrupted,
             Err(problem) => problem,
         };
-        let error = NetworkError { url: redacted(request.url), problem };
+        let error = NetworkError { doing: "download", url: redacted(request.url), problem };
         let Some(&pause) = pauses.next().filter(|_| error.is_passing()) else { return Err(error) };
         let mut waited = Duration::ZERO;
         while waited < pause && !(watch.stop)() {
@@ -255,29 +212,42 @@ fn repeat<T>(
     }
 }
 
-/// One attempt, with another thread that ends its connections when the user asks to stop.
+/// One attempt with connections of its own.
 fn attempt(
     patience: &Patience,
     request: &Request<'_>,
     environment: &Environment,
     watch: &mut Watch<'_>,
 ) -> Result<Answer, NetworkProblem> {
-    let wait = Some(patience.wait);
+    watched(&agent(patience), request, environment, watch)
+}
+
+fn agent(patience: &Patience) -> ureq::Agent {
+    let (connect, wait) = (Some(patience.connect), Some(patience.wait));
     let tls =
         ureq::tls::TlsConfig::builder().root_certs(ureq::tls::RootCerts::PlatformVerifier).build();
-    let agent = ureq::Agent::config_builder()
+    ureq::Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
         .user_agent(concat!("xstitch/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity")
-        .timeout_resolve(wait)
-        .timeout_connect(wait)
+        .timeout_resolve(connect)
+        .timeout_connect(connect)
         .timeout_per_read(wait)
         .timeout_per_write(wait)
         .tls_config(tls)
         .build()
-        .new_agent();
+        .new_agent()
+}
+
+/// One attempt, with another thread that ends its connections when the user asks to stop.
+fn watched(
+    agent: &ureq::Agent,
+    request: &Request<'_>,
+    environment: &Environment,
+    watch: &mut Watch<'_>,
+) -> Result<Answer, NetworkProblem> {
     let (done, ended) = channel::<()>();
     let stop = watch.stop;
     std::thread::scope(|scope| {
@@ -289,13 +259,14 @@ fn attempt(
                 }
             }
         });
-        let result = follow(&agent, request, environment, watch);
+        let result = follow(agent, request, environment, watch);
         drop(done);
         result
     })
 }
 
-/// Asks for the URL, then for what the answer redirects to, and writes the file.
+/// Asks for the URL, then for what the answer redirects to, and writes the file. What is sent is
+/// sent again only where the server says that the same is meant (RFC 9110, 15.4).
 fn follow(
     agent: &ureq::Agent,
     wanted: &Request<'_>,
@@ -311,21 +282,17 @@ fn follow(
     for _ in 0..=REDIRECTS_AT_MOST {
         let host = place.authority.clone();
         let failed = |error: ureq::Error| connection(&host, error);
-        let mut request =
-            agent.get(place.to_string()).config().proxy(proxy(&place, environment)?).build();
-        if let Some(secret) = &secret {
-            request = request.header("Authorization", secret);
-        }
-        for media_type in wanted.accept {
-            request = request.header("Accept", *media_type);
-        }
-        let mut answer = request.call().map_err(failed)?;
+        let proxy = proxy(&place, environment)?;
+        let mut answer = send(agent, wanted, &place, secret.as_deref(), proxy, &failed)?;
         let status = answer.status();
         let text = |value: &ureq::http::HeaderValue| {
             String::from_utf8_lossy(value.as_bytes()).into_owned()
         };
         match answer.headers().get("Location").map(text) {
-            Some(location) if status.is_redirection() => {
+            Some(location)
+                if status.is_redirection()
+                    && (wanted.content.is_none() || matches!(status.as_u16(), 307 | 308)) =>
+            {
                 let next = place.join(&location)?;
                 if (&next.scheme, &next.authority) != (&place.scheme, &place.authority) {
                     secret = None;
@@ -339,13 +306,17 @@ fn follow(
                     headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
                 let status = status.as_u16();
                 let mut said = Answer { host, status, headers, size_bytes: 0 };
-                if status == 200 {
-                    let size_bytes = answer.body().content_length();
-                    let mut reader = answer.body_mut().as_reader();
+                let size_bytes = answer.body().content_length();
+                let mut reader = answer.body_mut().as_reader();
+                if let Some(to) = wanted.to.filter(|_| status == 200) {
                     let read = |buffer: &mut [u8]| {
                         reader.read(buffer).map_err(|error| connection(&said.host, error.into()))
                     };
-                    said.size_bytes = write(read, size_bytes, &said.host, wanted, watch)?;
+                    let most = wanted.bytes_at_most;
+                    said.size_bytes = write(read, size_bytes, &said.host, (to, most), watch)?;
+                } else if size_bytes.is_some_and(|size_bytes| size_bytes <= SPARED_BYTES) {
+                    // A connection whose answer was read can be used again.
+                    let _ = io::copy(&mut reader, &mut io::sink());
                 }
                 return Ok(said);
             }
@@ -358,15 +329,59 @@ fn follow(
     })
 }
 
+/// Sends one request.
+fn send(
+    agent: &ureq::Agent,
+    wanted: &Request<'_>,
+    place: &Place,
+    secret: Option<&str>,
+    proxy: Option<ureq::Proxy>,
+    failed: &dyn Fn(ureq::Error) -> NetworkProblem,
+) -> Result<ureq::http::Response<ureq::Body>, NetworkProblem> {
+    let method = match wanted.method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+    };
+    let mut request = ureq::http::Request::builder().method(method).uri(place.to_string());
+    if let Some(secret) = secret {
+        request = request.header("Authorization", secret);
+    }
+    for media_type in wanted.accept {
+        request = request.header("Accept", *media_type);
+    }
+    if let Some((media_type, _)) = wanted.content {
+        request = request.header("Content-Type", media_type);
+    }
+    let invalid = |error: ureq::http::Error| failed(error.into());
+    let answer = match wanted.content {
+        Some((_, Content::File(path))) => {
+            let error = |source| NetworkProblem::File { path: path.to_owned(), source };
+            let request = request.body(fs::File::open(path).map_err(error)?).map_err(invalid)?;
+            agent.run(agent.configure_request(request).proxy(proxy).build())
+        }
+        Some((_, Content::Bytes(bytes))) => {
+            let request = request.body(bytes).map_err(invalid)?;
+            agent.run(agent.configure_request(request).proxy(proxy).build())
+        }
+        None => {
+            let request = request.body(()).map_err(invalid)?;
+            agent.run(agent.configure_request(request).proxy(proxy).build())
+        }
+    };
+    answer.map_err(failed)
+}
+
 /// Writes what `read` gives until it gives nothing.
 fn write(
     mut read: impl FnMut(&mut [u8]) -> Result<usize, NetworkProblem>,
     size_bytes: Option<u64>,
     host: &str,
-    wanted: &Request<'_>,
+    to: (&Path, u64),
     watch: &mut Watch<'_>,
 ) -> Result<u64, NetworkProblem> {
-    let to = wanted.to;
+    let (to, most) = to;
     let failed = |source| NetworkProblem::File { path: to.to_owned(), source };
     let mut file = fs::File::create(to).map_err(failed)?;
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -381,8 +396,7 @@ fn write(
             break;
         }
         done += length as u64;
-        if done > wanted.bytes_at_most {
-            let most = wanted.bytes_at_most;
+        if done > most {
             let why = format!("it sends more than the {most} bytes that this may have");
             return Err(NetworkProblem::Invalid(why));
         }
@@ -397,52 +411,6 @@ fn write(
         }),
         _ => Ok(done),
     }
-}
-
-/// What an error of the client means for the user.
-fn connection(host: &str, error: ureq::Error) -> NetworkProblem {
-    let trust = match &error {
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
-        // How a failed handshake comes through the socket.
-        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-        _ => false,
-    };
-    let why = match error {
-        // Its text is the URL.
-        ureq::Error::BadUri(_) => return NetworkProblem::Invalid("it is no URL".to_owned()),
-        ureq::Error::HostNotFound => "the host is not known".to_owned(),
-        ureq::Error::Timeout(_) => "no answer in time".to_owned(),
-        ureq::Error::Rustls(error) => format!("no secure connection: {error}"),
-        ureq::Error::ConnectProxyFailed(why) => format!("the proxy refused: {why}"),
-        ureq::Error::Io(error) if trust => format!("no secure connection: {error}"),
-        ureq::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
-    };
-    NetworkProblem::Connection { host: host.to_owned(), why, trust }
-}
-
-/// The proxy on the way to `place`, as curl reads the environment: both cases, the small
-/// letters first.
-fn proxy(place: &Place, environment: &Environment) -> Result<Option<ureq::Proxy>, NetworkProblem> {
-    let get = |name: &str| environment.get(name).or(environment.get(&name.to_uppercase()));
-    if get("no_proxy").is_some_and(|list| bypasses(list, place.host())) {
-        return Ok(None);
-    }
-    let name = format!("{}_proxy", place.scheme);
-    let Some(proxy) = get(&name).or(get("all_proxy")) else { return Ok(None) };
-    let unusable = |_| NetworkProblem::Invalid(format!("{name} or all_proxy is no URL of a proxy"));
-    ureq::Proxy::new(proxy).map(Some).map_err(unusable)
-}
-
-/// Whether a `no_proxy` list names the host or a domain that it is in.
-fn bypasses(list: &str, host: &str) -> bool {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    list.split([',', ' ']).map(str::trim).any(|entry| {
-        let entry = entry.trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase();
-        let entry = entry.split_once(':').map_or(entry.as_str(), |(host, _)| host);
-        let domain = || host.strip_suffix(entry).is_some_and(|rest| rest.ends_with('.'));
-        entry == "*" || (!entry.is_empty() && (host == entry || domain()))
-    })
 }
 
 #[cfg(test)]
