@@ -89,6 +89,7 @@ impl Crossing {
             tier: None,
             tags: Vec::new(),
             compression: None,
+            remote_cache: None,
             output: None,
         };
         let (events, _screen) = std::sync::mpsc::channel();

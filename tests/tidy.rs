@@ -33,6 +33,7 @@ const DOORS: &[(&str, &str)] = &[
     ("cargo_metadata", "config/discovery.rs"),
     ("cc", "toolchain/compiler.rs"),
     ("clap", "cli/arguments.rs"),
+    ("ed25519_dalek", "engine/remote/signature.rs"),
     ("flate2", "archive/compression.rs"),
     ("globset", "engine/patterns.rs"),
     ("ignore", "engine/walk.rs"),
@@ -45,6 +46,7 @@ const DOORS: &[(&str, &str)] = &[
     ("object", "image/elf.rs"),
     ("oci_spec", "image/manifest.rs"),
     ("pgp", "source/openpgp.rs"),
+    ("prost", "engine/remote/action_result.rs"),
     ("rustix", "machine/"),
     ("sha2", "model/digest.rs"),
     ("signal_hook", "cli/mod.rs"),
@@ -147,6 +149,7 @@ fn unit_the_documentation_configures() {
     let names = [
         "README.md",
         "docs/bases.md",
+        "docs/cache.md",
         "docs/configuration.md",
         "docs/libraries.md",
         "docs/packages.md",

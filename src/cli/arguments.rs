@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::build::{Pins, Request};
+use crate::engine::remote::settings::RemoteMode;
 use crate::engine::report::BuildError;
 use crate::machine::sandbox::Tier;
 use crate::model::Finding;
@@ -62,6 +63,15 @@ pub enum CacheVerb {
     Export(Export),
     /// Take the results of an exported folder
     Import(Import),
+    /// Make a key to sign results with that go into a shared cache
+    Key(Key),
+}
+
+/// A file for a key.
+#[derive(Args, Debug, Clone)]
+pub struct Key {
+    /// File that the secret key is written to, or that has it; without, it is shown
+    pub file: Option<PathBuf>,
 }
 
 /// What may stay.
@@ -178,6 +188,9 @@ pub struct Options {
     /// Compression of layers: gzip or zstd [default: the project's, else gzip]
     #[arg(global = true, long, value_name = "NAME", value_parser = ["gzip", "zstd"])]
     compression: Option<String>,
+    /// How far the shared cache is used: off, read or write [default: as far as can be]
+    #[arg(global = true, long, value_name = "MODE", value_parser = ["off", "read", "write"])]
+    remote_cache: Option<String>,
     /// Folder of the OCI layout [default: target/images in the project]
     #[arg(global = true, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -298,6 +311,7 @@ impl Options {
             tier,
             tags: self.tag.clone(),
             compression: self.compression.clone(),
+            remote_cache: self.remote_cache.as_deref().and_then(RemoteMode::parse),
             output: self.output.clone(),
         })
     }

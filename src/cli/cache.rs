@@ -4,10 +4,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::arguments::{CacheVerb, Format, Limit};
+use super::arguments::{CacheVerb, Format, Key, Limit};
 use super::printer::{bytes, json};
 use crate::engine::build::Prepared;
 use crate::engine::cache;
+use crate::engine::remote::signature;
 use crate::engine::report::BuildError;
 use crate::machine::environment::Environment;
 use crate::model::Finding;
@@ -61,6 +62,17 @@ pub fn perform(
             let store = cache::open(environment)?;
             let collected = cache::collect(&store, limits, limit.dry_run, events, interrupted)?;
             if is_json { json(&collected) } else { collected_text(&collected) }
+        }
+        CacheVerb::Key(Key { file }) => {
+            let file = file.as_ref().map(|file| environment.folder.join(file));
+            let (public, secret) = signature::key(file.as_deref())?;
+            match (is_json, secret) {
+                (true, secret) => {
+                    json(&serde_json::json!({"version": 1, "public": public, "secret": secret}))
+                }
+                (false, None) => format!("{public}\n"),
+                (false, Some(secret)) => format!("{public}\n{secret}\n"),
+            }
         }
         CacheVerb::Import(import) => {
             let folder = environment.folder.join(&import.folder);
@@ -226,6 +238,12 @@ fn exported_text(exported: &Exported) -> String {
         exported.files_new,
         exported.files_removed
     );
+    if exported.elsewhere > 0 {
+        text.push_str(&format!(
+            "{} results are known and not here, because nothing needed their files\n",
+            exported.elsewhere
+        ));
+    }
     if *missing > 0 {
         text.push_str(&format!("{missing} units have no result yet; `xstitch build` makes them\n"));
     }

@@ -167,6 +167,16 @@ pub fn summary(report: &Report) -> String {
         if report.written { "wrote" } else { "unchanged:" },
         report.layout.display()
     ));
+    if let Some(remote) = &report.remote {
+        text.push_str(&format!(
+            "the shared cache {} knew {} results and sent {}; {} were added, {}\n",
+            remote.at,
+            remote.hits,
+            HumanBytes(remote.downloaded_bytes),
+            remote.uploads,
+            HumanBytes(remote.uploaded_bytes)
+        ));
+    }
     text
 }
 

@@ -3,6 +3,7 @@
 //! [`raw`] walks the TOML with its places, [`valid`] and the modules for keys make values of it, [`references`]
 //! checks names against one another. Pure but for [`discovery`], which runs cargo.
 
+mod cache_keys;
 pub mod discovery;
 mod file_entry;
 mod file_keys;
@@ -24,6 +25,7 @@ use crate::model::base::BaseOrigin;
 use crate::model::source::Origin;
 use crate::model::{Finding, Place, Platform};
 
+pub use cache_keys::{CachePlace, SharedCache};
 pub use file_entry::{FileContent, FileEntry, FileSource};
 pub use file_keys::check_link;
 pub use library::{Kind, Library, LibraryRecipe, LibraryTarget, Link, PrebuiltFile, Strip};
@@ -47,6 +49,8 @@ pub struct Project {
     pub tags: Vec<String>,
     /// Prefix of published references.
     pub registry: Option<String>,
+    /// The cache that several machines share.
+    pub cache: Option<SharedCache>,
     /// Value of the `org.opencontainers.image.source` annotation.
     pub source: Option<String>,
     /// Value of the `org.opencontainers.image.revision` annotation; [`Version::Git`] is the

@@ -20,6 +20,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         version: Version::Text("0.0.0".into()),
         tags: vec!["{version}".into()],
         registry: None,
+        cache: None,
         source: None,
         revision: None,
         compression: "gzip".into(),
@@ -99,6 +100,7 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.platforms.sort();
     project.platforms.dedup();
     project.registry = reader.text(&mut keys, "registry");
+    project.cache = super::cache_keys::cache(reader, &mut keys, project.registry.as_deref());
     project.source = reader.text(&mut keys, "source");
     project.revision = version(reader, &mut keys, "revision");
     project.vendor = folder(reader, &mut keys, "vendor");

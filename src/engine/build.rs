@@ -10,6 +10,7 @@ use std::time::Instant;
 
 pub use super::pins::Pins;
 use super::pins::released;
+use super::remote::settings::{self, RemoteMode};
 use super::report::BuildError;
 use super::resolve::{Resolver, platforms, project_state};
 use super::snapshot::Snapshot;
@@ -58,6 +59,8 @@ pub struct Request {
     pub tags: Vec<String>,
     /// `gzip` or `zstd`, the project's if not given.
     pub compression: Option<String>,
+    /// How far a shared cache is used, as far as can be if not given.
+    pub remote_cache: Option<RemoteMode>,
     /// Where the layout goes, `target/images` in the project if not given.
     pub output: Option<PathBuf>,
 }
@@ -137,6 +140,16 @@ pub fn prepare(
     }
     let store = super::cache::open(environment)?;
     let hold = hold(&store, &events, &interrupted)?;
+    let remote = match request.offline {
+        true => None,
+        false => {
+            let warn = |text: String| {
+                let _ = events.send(Event::Warning { text });
+            };
+            settings::open(&project, environment, request.remote_cache, &warn)
+                .map_err(|finding| BuildError::Findings(vec![finding]))?
+        }
+    };
     let jobs = request.jobs.unwrap_or_else(available_cores).max(1);
     let tokens = JobTokens::new(jobs)
         .map_err(|error| BuildError::Output(format!("cannot make a jobserver: {error}")))?;
@@ -183,6 +196,7 @@ pub fn prepare(
         network: Mutex::new(()),
         base_archives: Default::default(),
         registries: Default::default(),
+        remote,
         project: folder.clone(),
         store,
     };

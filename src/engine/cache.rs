@@ -102,7 +102,8 @@ impl Prepared {
                 unit.needs.iter().map(|need| outputs.get(need).copied()).collect();
             let Some(needs) = needs else { continue };
             let key = self.plan.key(index, &needs);
-            if let Some(record) = self.engine.store.record(&key) {
+            let store = &self.engine.store;
+            if let Some(record) = store.record(&key).or_else(|| store.promise(&key)) {
                 outputs.insert(index, record.output);
                 wanted.keys.push(key);
             }

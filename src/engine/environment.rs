@@ -60,8 +60,10 @@ impl Prepared {
             }
             Ok(whole)
         };
-        let outcome =
-            schedule::run_until(&self.engine, &planned.plan, &schedule::untold, &is_whole);
+        let reads = |unit: usize| planned.needs.contains(&unit);
+        let purpose =
+            schedule::Purpose { tell: &schedule::untold, reads: &reads, is_whole: &is_whole };
+        let outcome = schedule::run_for(&self.engine, &planned.plan, purpose);
         if outcome.interrupted {
             return Err(BuildError::Interrupted);
         }

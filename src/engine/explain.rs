@@ -169,7 +169,9 @@ impl Prepared {
                 unit.needs.iter().map(|need| results.get(need).copied()).collect();
             let known: Option<Vec<Digest>> = outputs.iter().copied().collect();
             let key = known.map(|outputs| self.plan.key(index, &outputs));
-            let record = key.and_then(|key| self.engine.store.record(&key));
+            // What is only known runs if somebody needs its files.
+            let store = &self.engine.store;
+            let record = key.and_then(|key| store.record(&key).or_else(|| store.promise(&key)));
             let (state, reasons) = match record {
                 Some(record) => {
                     results.insert(index, record.output);

@@ -9,7 +9,7 @@ use super::build::Prepared;
 use super::explain::Explainer;
 use super::history::History;
 use super::report::{BuildError, ImageReport, Report, UnitReport};
-use super::schedule::{self, Outcome};
+use super::schedule::{self, Outcome, Purpose};
 use super::{cache, compiler_state, pack, probe_report};
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::model::event::Event;
@@ -31,7 +31,13 @@ impl Prepared {
             explainer.reasons(index, &outputs, Some(key)).0
         };
         let is_proven = |outcome: &Outcome| self.is_proven(outcome);
-        let mut outcome = schedule::run_until(&self.engine, &self.plan, &tell, &is_proven);
+        let layers = self.plan.images.iter().flat_map(|image| &image.platforms);
+        let read: BTreeSet<usize> = layers
+            .flat_map(|(_, manifest, layers)| layers.iter().chain([manifest]).copied())
+            .collect();
+        let reads = |unit: usize| read.contains(&unit);
+        let purpose = Purpose { tell: &tell, reads: &reads, is_whole: &is_proven };
+        let mut outcome = schedule::run_for(&self.engine, &self.plan, purpose);
         let history = History::new(&self.engine.project_state);
         if let Err(error) = history.keep(&self.plan, &self.facts, &outcome, self.is_whole) {
             let text = format!("`plan` will not know why units run: {error}");
@@ -102,6 +108,7 @@ impl Prepared {
             ran: self.ran(&outcome),
             units_run: outcome.ran.len(),
             units_cached: outcome.records.len() - outcome.ran.len(),
+            remote: self.engine.remote.as_ref().map(|remote| remote.report(outcome.remote.len())),
             written,
             probes: report_file,
             probe_differences: probes.builds.values().map(|build| build.differences.len()).sum(),

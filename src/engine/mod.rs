@@ -30,10 +30,12 @@ mod log;
 mod natives;
 pub mod observe;
 mod pack;
+mod pass;
 mod patterns;
 mod pins;
 pub mod probe_report;
 mod programs;
+pub mod remote;
 pub mod report;
 pub mod resolve;
 mod roots;
@@ -103,6 +105,8 @@ pub struct Engine {
     pub base_archives: base_archives::BaseArchives,
     /// What registries told.
     pub registries: Sessions,
+    /// The cache that machines share, if one is used.
+    pub remote: Option<remote::Remote>,
     /// cargo of the machine, which collects crates.
     pub cargo: Option<PathBuf>,
     /// Folder of the configuration.

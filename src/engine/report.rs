@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Failure;
+use super::remote::RemoteReport;
 use crate::model::finding::REMOTE_FAILED;
 use crate::model::{Digest, Finding, Platform};
 use crate::plan::reason::Reason;
@@ -152,6 +153,9 @@ pub struct Report {
     pub units_run: usize,
     /// Units whose result was there.
     pub units_cached: usize,
+    /// What the shared cache did, where one is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteReport>,
     /// Whether the layout was written.
     pub written: bool,
     /// What probes found, by build and platform.

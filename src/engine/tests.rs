@@ -54,6 +54,7 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
         network: Mutex::new(()),
         base_archives: Default::default(),
         registries: Default::default(),
+        remote: None,
         project: folder.to_owned(),
         store,
     };

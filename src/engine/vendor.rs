@@ -234,19 +234,26 @@ pub fn take_files<'a>(
     Ok(())
 }
 
-/// What the unit of that key left, where a folder keeps it.
-pub fn take_tree(engine: &Engine, unit: &Unit, key: &Digest) -> Result<Option<Record>, UnitError> {
-    let Some(folder) = engine.vendor.as_ref().filter(|_| is_kept_whole(unit)) else {
-        return Ok(None);
-    };
+/// Where a folder keeps what the unit of that key left, and its digest.
+fn kept_tree(engine: &Engine, unit: &Unit, key: &Digest) -> Option<(Digest, PathBuf)> {
+    let folder = engine.vendor.as_ref().filter(|_| is_kept_whole(unit))?;
     let start = format!("{}-", key.hex());
     let entries = fs::read_dir(folder.join(TREES)).into_iter().flatten().flatten();
-    let found = entries.map(|entry| entry.path()).find_map(|path| {
+    entries.map(|entry| entry.path()).find_map(|path| {
         let name = path.file_name()?.to_str()?;
         let output = name.strip_prefix(&start)?.strip_suffix(ENDING)?;
         Some((Digest::from_hex(output).ok()?, path))
-    });
-    let Some((output, archive)) = found else { return Ok(None) };
+    })
+}
+
+/// Whether a folder keeps what the unit of that key left.
+pub fn has_tree(engine: &Engine, unit: &Unit, key: &Digest) -> bool {
+    kept_tree(engine, unit, key).is_some()
+}
+
+/// What the unit of that key left, where a folder keeps it.
+pub fn take_tree(engine: &Engine, unit: &Unit, key: &Digest) -> Result<Option<Record>, UnitError> {
+    let Some((output, archive)) = kept_tree(engine, unit, key) else { return Ok(None) };
     let scratch = engine.store.scratch().map_err(text)?;
     let out = scratch.path().join("out");
     fs::create_dir(&out).map_err(text)?;

@@ -127,6 +127,16 @@ pub fn user_id() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
+/// Bytes that nobody can guess, from the kernel.
+pub fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let mut done = 0;
+    while done < N {
+        done += rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(bytes)
+}
+
 /// What the kernel calls this start of the machine; empty where it does not tell.
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

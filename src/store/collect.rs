@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::records::Kept;
 use super::usage::names;
 use super::{MARK_AGE, Store, StoreError, doing};
 use crate::model::Digest;
@@ -119,6 +120,15 @@ impl Store {
         // In this order: the first of them are records.
         let (mut records, mut rest) = (Vec::new(), Vec::new());
         for (key, last, kept) in self.records() {
+            let is_there = |kept: &Kept| disk.folders.contains_key(&self.tree_path(&kept.output));
+            // What is only known takes no room.
+            if kept.as_ref().is_some_and(|kept| kept.is_promise && !is_there(kept)) {
+                let age = self.opened.duration_since(last).unwrap_or_default();
+                if limits.unused.is_some_and(|unused| age > unused + MARK_AGE) {
+                    records.push(self.record_path(&key));
+                }
+                continue;
+            }
             let kept = kept.filter(|kept| {
                 disk.folders.contains_key(&self.tree_path(&kept.output))
                     && kept.observed.is_none_or(|blob| self.blob_path(&blob).is_file())

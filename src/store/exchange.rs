@@ -67,6 +67,8 @@ pub struct Exported {
     pub unclean: usize,
     /// Units that have no result.
     pub missing: usize,
+    /// Results that are known, but not here, because nothing here needed them.
+    pub elsewhere: usize,
     /// Files that are there.
     pub files: usize,
     /// Their size in bytes.
@@ -163,6 +165,10 @@ impl Store {
         let mut blobs = BTreeSet::new();
         let mut records = Vec::new();
         for key in &wanted.keys {
+            if self.promise(key).is_some() && self.record(key).is_none() {
+                exported.elsewhere += 1;
+                continue;
+            }
             let Some(kept) = self.record(key).and_then(|_| self.kept(key)) else {
                 exported.missing += 1;
                 continue;
@@ -186,7 +192,7 @@ impl Store {
             }
         }
         for (key, kept) in records {
-            let kept = Kept { boot: String::new(), ..kept };
+            let kept = Kept { boot: String::new(), is_promise: false, ..kept };
             let json = serde_json::to_vec(&kept).expect("a record has string keys only");
             export.text(folder.join("records").join(key.hex()), &json)?;
             exported.results += 1;

@@ -6,15 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::assemble::{Unfit, Wanted};
 use super::exchange::{ExchangeError, blob_place, marker};
 use super::records::Kept;
 use super::usage::names;
-use super::{Found, Store, copy_file, doing, trees};
-use crate::model::{Digest, Entry, Tree};
+use super::{Found, Store, copy_file, doing};
+use crate::model::{Digest, Tree};
 
 /// What was imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -64,7 +65,10 @@ impl Store {
             import.blob(&blob)?;
         }
         for (key, kept) in records {
-            self.write_record(&key, &Kept { boot: self.boot().to_owned(), ..kept })?;
+            self.write_record(
+                &key,
+                &Kept { boot: self.boot().to_owned(), is_promise: false, ..kept },
+            )?;
         }
         Ok(imported)
     }
@@ -104,40 +108,21 @@ impl Import<'_> {
         }
         let tree: Tree =
             serde_json::from_slice(&json).map_err(|error| damaged(&path, error.to_string()))?;
-        let scratch = self.store.scratch()?;
-        let root = scratch.path().join("tree");
-        fs::create_dir(&root).map_err(doing("create", &root))?;
         let mut own = BTreeMap::new();
-        for (name, entry) in &tree.entries {
-            if !is_inside(name, &tree) {
-                return Err(damaged(&path, format!("`{name}` is no path in a tree")));
+        let (known, from) = (&self.files, &*self);
+        let mut write = |file: Wanted<'_>, place: &Path| {
+            let same = known.get(&(*file.digest, file.mode));
+            // A file has only so many names.
+            if same.is_none_or(|same| fs::hard_link(same, place).is_err()) {
+                from.file(file.digest, Some(file.size_bytes), place)?;
+                own.insert((*file.digest, file.mode), file.path.to_owned());
             }
-            let place = root.join(name);
-            match entry {
-                Entry::Folder { .. } => {
-                    fs::create_dir(&place).map_err(doing("create", &place))?;
-                }
-                Entry::Link { target } => {
-                    std::os::unix::fs::symlink(target, &place).map_err(doing("create", &place))?
-                }
-                Entry::File { digest, size_bytes, mode } => {
-                    let same = self.files.get(&(*digest, *mode));
-                    // A file has only so many names.
-                    if same.is_none_or(|same| fs::hard_link(same, &place).is_err()) {
-                        self.file(digest, Some(*size_bytes), &place)?;
-                        trees::set_mode(&place, mode & 0o7777)?;
-                        own.insert((*digest, *mode), name.clone());
-                    }
-                }
-            }
-        }
-        // Last: a folder may forbid to write into it.
-        for (name, entry) in tree.entries.iter().rev() {
-            if let Entry::Folder { mode } = entry {
-                trees::set_mode(&root.join(name), mode & 0o7777)?;
-            }
-        }
-        self.store.adopt_described(&root, output)?;
+            Ok(())
+        };
+        self.store.assemble(&tree, output, &mut write).map_err(|error| match error {
+            Unfit::Name(name) => damaged(&path, format!("`{name}` is no path in a tree")),
+            Unfit::Content(error) => error,
+        })?;
         let place = self.store.tree_path(output);
         self.files.extend(own.into_iter().map(|(file, name)| (file, place.join(name))));
         Ok(())
@@ -173,17 +158,4 @@ impl Import<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a name of a tree is a plain path below folders of that tree.
-fn is_inside(name: &str, tree: &Tree) -> bool {
-    let path = Path::new(name);
-    let is_plain = !name.contains('\0')
-        && path.components().all(|part| matches!(part, Component::Normal(_)))
-        && path.components().map(|part| part.as_os_str().len() + 1).sum::<usize>()
-            == name.len() + 1;
-    let parent = name.rsplit_once('/').map(|(parent, _)| parent);
-    is_plain
-        && parent
-            .is_none_or(|parent| matches!(tree.entries.get(parent), Some(Entry::Folder { .. })))
 }

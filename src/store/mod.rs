@@ -6,6 +6,7 @@
 //! content: what was kept before the last start is hashed before its bytes are used.
 //! Deliberately absent: what a key is made of.
 
+mod assemble;
 mod blobs;
 mod collect;
 mod exchange;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use assemble::{Unfit, Wanted as WantedFile};
 pub use blobs::Found;
 pub use collect::{Collected, Limits};
 pub use exchange::{ExchangeError, Exported, MARKER, Wanted};

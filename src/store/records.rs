@@ -49,6 +49,9 @@ pub(super) struct Kept {
     /// The start of the machine at which the tree was known to be whole.
     #[serde(default)]
     pub boot: String,
+    /// Whether the tree may not be there: somebody who is trusted said what it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_promise: bool,
 }
 
 impl Kept {
@@ -75,6 +78,31 @@ impl Store {
         Some(kept.record())
     }
 
+    /// What the result for `key` is, whose tree may not be there, as far as somebody who is
+    /// trusted said so.
+    pub fn promise(&self, key: &Digest) -> Option<Record> {
+        let kept = self.kept(key).filter(|kept| kept.is_promise)?;
+        let observed = kept.observed.map(|observed| self.blob_path(&observed));
+        if observed.is_some_and(|blob| !blob.is_file()) {
+            return None;
+        }
+        Some(kept.record())
+    }
+
+    /// Remembers what the result for `key` is, without its tree.
+    pub fn put_promise(
+        &self,
+        key: &Digest,
+        record: &Record,
+        about: &About,
+    ) -> Result<(), StoreError> {
+        let Record { output, size_bytes, observed } = *record;
+        // Of no start of the machine: a tree that is there by chance is looked at.
+        let (about, boot) = (about.clone(), String::new());
+        let kept = Kept { output, size_bytes, observed, about, boot, is_promise: true };
+        self.write_record(key, &kept)
+    }
+
     /// What is told about the result for `key`.
     pub fn about(&self, key: &Digest) -> Option<About> {
         Some(self.kept(key)?.about)
@@ -93,7 +121,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let Record { output, size_bytes, observed } = *record;
         let boot = self.boot.to_string();
-        self.write_record(key, &Kept { output, size_bytes, observed, about: about.clone(), boot })
+        let (about, is_promise) = (about.clone(), false);
+        self.write_record(key, &Kept { output, size_bytes, observed, about, boot, is_promise })
     }
 
     pub(super) fn write_record(&self, key: &Digest, kept: &Kept) -> Result<(), StoreError> {
@@ -112,7 +141,8 @@ impl Store {
         suspects.remove(&record.output);
         for key in keys.iter().filter(|_| is_whole) {
             if let Some(kept) = self.kept(key).filter(|kept| kept.output == record.output) {
-                self.write_record(key, &Kept { boot: self.boot.to_string(), ..kept })?;
+                let boot = self.boot.to_string();
+                self.write_record(key, &Kept { boot, is_promise: false, ..kept })?;
             }
         }
         Ok(is_whole)

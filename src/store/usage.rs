@@ -99,6 +99,9 @@ impl Store {
         let (mut sizes, mut observed) = (BTreeMap::new(), BTreeSet::new());
         for (key, _, kept) in self.records() {
             let Some(kept) = kept else { continue };
+            if kept.is_promise && !self.tree_path(&kept.output).is_dir() {
+                continue;
+            }
             let kind = if kept.about.kind.is_empty() { "unknown" } else { &kept.about.kind };
             let usage = kinds.entry(kind.to_owned()).or_default();
             usage.kind = kind.to_owned();

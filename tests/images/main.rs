@@ -33,6 +33,7 @@ mod monorepo;
 mod packages;
 mod packages_http;
 mod probes;
+mod remote_cache;
 mod roots;
 mod scanner;
 mod service;

@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use crate::fixture::{cache, copy, succeed, xstitch};
 
 /// What those packages hold and the tests use.
-const PACKAGED: [&str; 8] = [
+const PACKAGED: [&str; 9] = [
     "docker-registry",
+    "nginx",
     "qemu-aarch64-static",
     "qemu-arm-static",
     "qemu-ppc64le-static",
@@ -36,7 +37,12 @@ pub fn tool(name: &str) -> Command {
 
 /// The path of a program that [`has`] found.
 pub fn path(name: &str) -> PathBuf {
-    machine(name).unwrap_or_else(|| UNPACKED.join("usr/bin").join(name))
+    machine(name).unwrap_or_else(|| UNPACKED.join(place_of(name)).join(name))
+}
+
+/// Where a package has the program.
+fn place_of(name: &str) -> &'static str {
+    if name == "nginx" { "usr/sbin" } else { "usr/bin" }
 }
 
 /// Whether the tool is there; under `CI` it has to be.
@@ -81,11 +87,12 @@ fn unpack() -> PathBuf {
     // Each runs by the loader and with the libraries that came with it. The kernel does that
     // for the static ones.
     for name in PACKAGED {
-        let program = scratch.path().join("usr/bin").join(name);
+        let folder = place_of(name);
+        let program = scratch.path().join(folder).join(name);
         if fs::read(&program).unwrap().windows(8).take(4096).any(|bytes| bytes == b"/ld-linu") {
-            let kept = scratch.path().join("usr/bin").join(format!("{name}.program"));
+            let kept = scratch.path().join(folder).join(format!("{name}.program"));
             fs::rename(&program, kept).unwrap();
-            fs::write(&program, wrapper(&place, name)).unwrap();
+            fs::write(&program, wrapper(&place, folder, name)).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
@@ -97,7 +104,7 @@ fn unpack() -> PathBuf {
     place
 }
 
-fn wrapper(root: &Path, name: &str) -> String {
+fn wrapper(root: &Path, folder: &str, name: &str) -> String {
     let (loader, triple) = match std::env::consts::ARCH {
         "x86_64" => ("lib64/ld-linux-x86-64.so.2", "x86_64-linux-gnu"),
         _ => ("lib/ld-linux-aarch64.so.1", "aarch64-linux-gnu"),
@@ -105,6 +112,6 @@ fn wrapper(root: &Path, name: &str) -> String {
     let root = root.display();
     format!(
         "#!/bin/sh\nexec '{root}/{loader}' --library-path '{root}/usr/lib/{triple}' --argv0 {name} \
-         '{root}/usr/bin/{name}.program' \"$@\"\n"
+         '{root}/{folder}/{name}.program' \"$@\"\n"
     )
 }
