@@ -185,7 +185,8 @@ impl Resolver<'_> {
                 action: Action::ImportLayer(Box::new(action)),
                 needs: vec![],
             };
-            let plan = Plan { units: vec![unit], ..Plan::default() };
+            let mut plan = Plan::default();
+            plan.add(unit);
             let key = plan.key(0, &[]);
             let known = self.engine.store.record(&key);
             let record = match known.filter(|known| self.engine.store.prove(known).unwrap_or(false))

@@ -9,6 +9,7 @@ use super::execute::text;
 use super::files_found::{Finder, Found, Sought};
 use super::resolve::Resolver;
 use super::secrets::{self, Mark};
+use super::sources::is_executable;
 use crate::archive::path::merged;
 use crate::config::{Base, FileContent, FileEntry, Project, check_link, image_order};
 use crate::image::filesystem::{Filesystem, Kind, Node, Source};
@@ -275,8 +276,11 @@ impl Resolver<'_> {
                 }
                 MemberKind::File { .. } => {
                     let file = self.folder.join(&path);
-                    let digest = match self.index.digest(&file) {
-                        Ok(digest) => digest,
+                    let looked_at = fs::metadata(&file).and_then(|status| {
+                        Ok((self.index.digest_of(&file, &status)?, is_executable(&status)))
+                    });
+                    let (digest, executable) = match looked_at {
+                        Ok(looked_at) => looked_at,
                         Err(error) => {
                             let message = format!("image {image}: cannot read `{path}`: {error}");
                             self.problem("missing-file", &message);
@@ -288,7 +292,6 @@ impl Resolver<'_> {
                     } else {
                         self.refuse_secret(image, &path, digest, marks);
                     }
-                    let executable = super::sources::is_executable(&file);
                     let mode = entry.mode.unwrap_or(if executable { 0o755 } else { 0o644 });
                     let mut file = member(&at, MemberKind::File { from: path, digest }, mode);
                     file.capabilities = entry.capabilities;

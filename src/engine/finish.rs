@@ -1,5 +1,6 @@
 //! What a plan gives: its explanation, or results, a layout of them and a report.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -10,12 +11,34 @@ use super::explain::Explainer;
 use super::history::History;
 use super::report::{BuildError, ImageReport, Report, UnitReport};
 use super::schedule::{self, Outcome, Purpose};
-use super::{cache, compiler_state, pack, probe_report};
+use super::{Engine, cache, compiler_state, pack, probe_report};
+use crate::image::layer::PackedLayer;
 use crate::image::manifest::{CONFIG, Descriptor, INDEX};
 use crate::model::event::Event;
 use crate::model::{Digest, Platform};
 use crate::release::layout::{self, Entry};
-use crate::store::{StoreError, write_atomically};
+use crate::store::{Record, StoreError, write_atomically};
+
+/// What is known of layers, each read once: many images have the same.
+struct Layers<'a> {
+    engine: &'a Engine,
+    known: RefCell<BTreeMap<Digest, PackedLayer>>,
+}
+
+impl<'a> Layers<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self { engine, known: RefCell::default() }
+    }
+
+    fn packed(&self, record: &Record) -> Result<PackedLayer, String> {
+        if let Some(packed) = self.known.borrow().get(&record.output) {
+            return Ok(packed.clone());
+        }
+        let packed = pack::packed(self.engine, record)?;
+        self.known.borrow_mut().insert(record.output, packed.clone());
+        Ok(packed)
+    }
+}
 
 impl Prepared {
     /// An error, where the plan lacks images whose bases cannot be had.
@@ -60,13 +83,16 @@ impl Prepared {
         let mut entries = Vec::new();
         let mut reports = Vec::new();
         let mut counted = BTreeSet::new();
+        let packed = Layers::new(&self.engine);
         for image in self.plan.images.iter().filter(|image| image.publish) {
             let Some(index) = image.index else { continue };
             let mut total = 0;
+            let first = reports.len();
             for (platform, manifest, layers) in &image.platforms {
-                let layers = &self.layers(&outcome, layers).map_err(output)?;
+                let layers = &of_content(&packed, &outcome, layers).map_err(output)?;
+                let place = (image.name.as_str(), platform);
                 let mut report = self
-                    .collect(&outcome, &image.name, platform, *manifest, layers, &mut blobs)
+                    .collect(&outcome, place, *manifest, (layers, &packed), &mut blobs)
                     .map_err(output)?;
                 let new = layers.iter().filter(|layer| outcome.ran.contains_key(layer));
                 report.layers_new = new.filter(|layer| counted.insert(**layer)).count();
@@ -78,7 +104,7 @@ impl Prepared {
             let bytes = fs::read(&file).map_err(|error| output(error.to_string()))?;
             let descriptor = Descriptor::of(INDEX, &bytes);
             blobs.insert(descriptor.digest, (descriptor.size_bytes, file));
-            let platforms = reports.iter().filter(|report| report.image == image.name);
+            let platforms = reports[first..].iter();
             let report = ImageReport {
                 image: image.name.clone(),
                 platform: None,
@@ -121,12 +147,17 @@ impl Prepared {
     /// already were looked at when it was written.
     fn is_proven(&self, outcome: &Outcome) -> Result<bool, StoreError> {
         let mut whole = true;
+        let packed = Layers::new(&self.engine);
         let images = self.plan.images.iter().filter(|image| image.publish);
+        let mut seen = BTreeSet::new();
         for (_, manifest, layers) in images.flat_map(|image| &image.platforms) {
             for &unit in layers.iter().chain([manifest]) {
                 let Some(record) = outcome.records.get(&unit) else { continue };
+                if !seen.insert(unit) {
+                    continue;
+                }
                 let is_there = unit != *manifest
-                    && pack::packed(&self.engine, record).is_ok_and(|packed| {
+                    && packed.packed(record).is_ok_and(|packed| {
                         let file = self.file(outcome, unit, pack::LAYER_BLOB);
                         layout::has(&self.output, &packed.digest, &file)
                     });
@@ -178,30 +209,18 @@ impl Prepared {
         self.engine.store.tree_path(&outcome.records[&unit].output).join(name)
     }
 
-    /// The layers that an image has: those that hold something.
-    fn layers(&self, outcome: &Outcome, layers: &[usize]) -> Result<Vec<usize>, String> {
-        let mut kept = Vec::new();
-        for &layer in layers {
-            if !pack::packed(&self.engine, &outcome.records[&layer])?.is_empty() {
-                kept.push(layer);
-            }
-        }
-        Ok(kept)
-    }
-
     /// Adds the blobs of one image on one platform, and reports it.
     fn collect(
         &self,
         outcome: &Outcome,
-        image: &str,
-        platform: &Platform,
+        (image, platform): (&str, &Platform),
         manifest: usize,
-        layers: &[usize],
+        (layers, packed): (&[usize], &Layers<'_>),
         blobs: &mut BTreeMap<Digest, (u64, PathBuf)>,
     ) -> Result<ImageReport, String> {
         let mut size_bytes = 0;
         for &layer in layers {
-            let packed = pack::packed(&self.engine, &outcome.records[&layer])?;
+            let packed = packed.packed(&outcome.records[&layer])?;
             size_bytes += packed.size_bytes;
             let file = self.file(outcome, layer, pack::LAYER_BLOB);
             blobs.insert(packed.digest, (packed.size_bytes, file));
@@ -214,13 +233,7 @@ impl Prepared {
             digest = descriptor.digest;
             blobs.insert(digest, (descriptor.size_bytes, file));
         }
-        let mut below = BTreeSet::from([manifest]);
-        for index in (0..=manifest).rev() {
-            if below.contains(&index) {
-                below.extend(&self.plan.units[index].needs);
-            }
-        }
-        let time: Duration = below.iter().filter_map(|unit| outcome.ran.get(unit)).sum();
+        let time = self.time_below(outcome, manifest);
         Ok(ImageReport {
             image: image.to_owned(),
             platform: Some(platform.clone()),
@@ -231,6 +244,37 @@ impl Prepared {
             time_ms: milliseconds(time),
         })
     }
+
+    /// How long the units took that ran for a unit, with it.
+    fn time_below(&self, outcome: &Outcome, unit: usize) -> Duration {
+        let mut time = Duration::ZERO;
+        if outcome.ran.is_empty() {
+            return time;
+        }
+        let mut seen = BTreeSet::from([unit]);
+        let mut open = vec![unit];
+        while let Some(unit) = open.pop() {
+            time += outcome.ran.get(&unit).copied().unwrap_or_default();
+            let needs = self.plan.units[unit].needs.iter();
+            open.extend(needs.filter(|need| seen.insert(**need)));
+        }
+        time
+    }
+}
+
+/// The layers that an image has: those that hold something.
+fn of_content(
+    packed: &Layers<'_>,
+    outcome: &Outcome,
+    layers: &[usize],
+) -> Result<Vec<usize>, String> {
+    let mut kept = Vec::new();
+    for &layer in layers {
+        if !packed.packed(&outcome.records[&layer])?.is_empty() {
+            kept.push(layer);
+        }
+    }
+    Ok(kept)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

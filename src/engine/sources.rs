@@ -340,14 +340,14 @@ impl Resolver<'_> {
         for path in walk::sources(&root, unseen) {
             let result = path.and_then(|path| {
                 let path = path.as_path();
-                if !path.is_file() {
+                let Some(status) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else {
                     return Ok(());
-                }
+                };
                 let digest = self
                     .index
-                    .digest(path)
+                    .digest_of(path, &status)
                     .map_err(|error| format!("{}: {error}", path.display()))?;
-                let executable = is_executable(path);
+                let executable = is_executable(&status);
                 let inside =
                     path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
                 listing.files.insert(inside, SourceFile { digest, executable });
@@ -363,9 +363,10 @@ impl Resolver<'_> {
     }
 }
 
-pub(super) fn is_executable(path: &Path) -> bool {
+/// Whether its owner may execute a file.
+pub(super) fn is_executable(status: &fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o100 != 0)
+    status.permissions().mode() & 0o100 != 0
 }
 
 /// `relative` to `folder`, unless that leaves the project.

@@ -84,16 +84,17 @@ pub struct Plan {
     pub images: Vec<PlannedImage>,
     /// Folders of the machine that actions mount, by name.
     pub machine_folders: BTreeMap<String, PathBuf>,
+    /// Units that were added, by what they need: few of those do the same.
+    by_needs: BTreeMap<Vec<usize>, Vec<usize>>,
 }
 
 impl Plan {
     /// Adds a unit, or finds the one that does the same with the same needs.
     pub fn add(&mut self, unit: Unit) -> usize {
-        let same = self
-            .units
-            .iter()
-            .position(|known| known.action == unit.action && known.needs == unit.needs);
-        same.unwrap_or_else(|| {
+        let alike = self.by_needs.entry(unit.needs.clone()).or_default();
+        let same = alike.iter().find(|known| self.units[**known].action == unit.action);
+        same.copied().unwrap_or_else(|| {
+            alike.push(self.units.len());
             self.units.push(unit);
             self.units.len() - 1
         })
@@ -114,7 +115,7 @@ impl Plan {
             let needs = unit.needs.iter().map(|need| places[need]).collect();
             units.push(Unit { needs, ..unit.clone() });
         }
-        Self { units, images: Vec::new(), machine_folders: self.machine_folders.clone() }
+        Self { units, machine_folders: self.machine_folders.clone(), ..Self::default() }
     }
 
     /// For each unit, how many units stand on the longest chain that waits for it.

@@ -46,6 +46,11 @@ impl StatIndex {
         self.learned(path, "", |_| true, || hash_file(path).map(|(digest, _)| digest))
     }
 
+    /// The same for whoever looked at the file already: `status` is what it saw, before.
+    pub fn digest_of(&mut self, path: &Path, status: &fs::Metadata) -> io::Result<Digest> {
+        self.look_up(path, "", status, |_| true, || hash_file(path).map(|(digest, _)| digest))
+    }
+
     /// The digest of something else that the file's bytes alone decide, named by `what`.
     /// `learn` reads them, if the status is not known or what was learned is of no use.
     pub fn learned<E>(
@@ -55,7 +60,20 @@ impl StatIndex {
         is_useful: impl FnOnce(&Digest) -> bool,
         learn: impl FnOnce() -> Result<Digest, E>,
     ) -> Result<Digest, E> {
-        let Ok(status) = fs::metadata(path) else { return learn() };
+        match fs::metadata(path) {
+            Ok(status) => self.look_up(path, what, &status, is_useful, learn),
+            Err(_) => learn(),
+        }
+    }
+
+    fn look_up<E>(
+        &mut self,
+        path: &Path,
+        what: &str,
+        status: &fs::Metadata,
+        is_useful: impl FnOnce(&Digest) -> bool,
+        learn: impl FnOnce() -> Result<Digest, E>,
+    ) -> Result<Digest, E> {
         let mut name = path.to_string_lossy().into_owned();
         if !what.is_empty() {
             // No path has this in it.
