@@ -20,7 +20,7 @@ use crate::source::archives::PackageError;
 use crate::source::lock::{Lock, LockedSet};
 use crate::store::StatIndex;
 use crate::toolchain::description::{Description, all, by_platform, host};
-use crate::toolchain::{compiler, parts};
+use crate::toolchain::parts;
 
 /// Resolves a configuration. The lock is completed, never changed.
 pub struct Resolver<'a> {
@@ -146,13 +146,6 @@ impl Resolver<'_> {
         if !self.findings.is_empty() {
             return None;
         }
-        let mut c_flags = BTreeMap::new();
-        for target in &targets {
-            match compiler::flags(&target.triple, &host.triple) {
-                Ok(flags) => drop(c_flags.insert(target.triple.clone(), flags)),
-                Err(error) => self.problem("no-compiler", &error),
-            }
-        }
         Some(Facts {
             project: self.with_passed_variables(project),
             version: version.unwrap_or_default(),
@@ -162,7 +155,6 @@ impl Resolver<'_> {
             suite,
             suites,
             llvm_version,
-            c_flags,
             llvm,
             userlands: compile.userlands,
             build_systems: compile.build_systems,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::model::{Digest, Finding, Tree};
 use crate::plan::facts::{GoToolchain, RustProvider};
 use crate::source::lock::LockedToolchain;
 use crate::toolchain::description::Description;
-use crate::toolchain::rustup::RustupChoice;
+use crate::toolchain::rustup::{Guards, Rustup};
 use crate::toolchain::{go, parts, rustup};
 
 /// The parts of a rustup toolchain that compile.
@@ -23,6 +24,8 @@ use crate::toolchain::{go, parts, rustup};
 struct RustupView {
     /// Their folder.
     root: PathBuf,
+    /// What `rustc --version` prints.
+    version: String,
     /// Digest of all but the standard libraries of other targets than the host.
     host: Digest,
     /// Digests of the standard libraries by triple.
@@ -53,14 +56,9 @@ impl Resolver<'_> {
                     to: to.display().to_string(),
                 });
             };
-            match rustup::choose(
-                &engine.environment,
-                self.folder,
-                &triples,
-                engine.offline,
-                &mut announce,
-            ) {
-                Ok(choice) => {
+            let chosen = self.active_rustup(&triples, &mut announce);
+            match chosen {
+                Ok(root) => {
                     for folder in added {
                         let name = folder.file_name().unwrap_or_default().to_string_lossy();
                         let what = format!("Rust's standard library for {name}");
@@ -68,7 +66,7 @@ impl Resolver<'_> {
                             engine.tell(Event::Downloaded { what, size_bytes: tree.size_bytes() });
                         }
                     }
-                    return self.pinned_rustup(&choice, &host.triple, &triples);
+                    return self.pinned_rustup(&root, &host.triple, &triples);
                 }
                 Err(reason) if pinned.is_some() => {
                     let message = format!(
@@ -131,11 +129,11 @@ impl Resolver<'_> {
     /// changes no pin.
     fn pinned_rustup(
         &mut self,
-        choice: &RustupChoice,
+        root: &Path,
         host: &str,
         triples: &[String],
     ) -> Option<RustProvider> {
-        let view = match self.rustup_view(&choice.root, host, triples) {
+        let view = match self.rustup_view(root, host, triples) {
             Ok(view) => view,
             Err(error) => {
                 self.problem("unreadable-toolchain", &error);
@@ -147,12 +145,44 @@ impl Resolver<'_> {
             let name = format!("rust {triple}");
             let (name, hash) =
                 if triple == host { ("rust", view.host) } else { (name.as_str(), *digest) };
-            let (provider, version) = ("rustup".to_owned(), choice.version.clone());
+            let (provider, version) = ("rustup".to_owned(), view.version.clone());
             self.pin(name, LockedToolchain { provider, version, hash })?;
             let both = serde_json::to_vec(&(view.host, digest)).expect("plain data");
             digests.insert(triple.clone(), Digest::of(&both));
         }
-        Some(RustProvider::Rustup { root: view.root, digests })
+        Some(RustProvider::Rustup { root: view.root, version: view.version, digests })
+    }
+
+    /// The folder of the rustup toolchain that is active in the project, with all of `triples`.
+    /// Which it is, is remembered by what rustup would read to say so.
+    fn active_rustup(
+        &mut self,
+        triples: &[String],
+        announce: &mut dyn FnMut(&[&String], &Path),
+    ) -> Result<PathBuf, String> {
+        let engine = self.engine;
+        let rustup = Rustup::find(&engine.environment, self.folder)?;
+        let digest = |file: &Path| self.index.digest(file).ok();
+        let guards = Guards::of(&engine.environment, self.folder, digest);
+        let memory = guards.map(|guards| {
+            let key = Digest::of(&serde_json::to_vec(&guards).expect("paths are texts"));
+            engine.store.state("rustup").join(key.hex())
+        });
+        let known = memory.as_ref().and_then(|file| fs::read_to_string(file).ok());
+        let known = known.map(PathBuf::from).filter(|root| root.join("bin/rustc").is_file());
+        let root = match known {
+            Some(root) => root,
+            None => {
+                let root = rustup.active()?;
+                if let (Some(memory), Some(text)) = (memory, root.to_str()) {
+                    // Without, rustup is asked again.
+                    let _ = crate::store::write_atomically(&memory, text.as_bytes());
+                }
+                root
+            }
+        };
+        rustup.complete(&root, triples, engine.offline, announce)?;
+        Ok(root)
     }
 
     /// A folder with the parts of a rustup toolchain that compile, and their digests,
@@ -169,7 +199,16 @@ impl Resolver<'_> {
             ["bin/rustc", "bin/cargo"].map(str::to_owned).into_iter().chain(lists).collect();
         let guards: Vec<Option<Digest>> =
             guards.iter().map(|name| self.index.digest(&root.join(name)).ok()).collect();
-        let key = Digest::of(&serde_json::to_vec(&(root, &parts, &guards)).expect("plain data"));
+        // Those are large: that their lengths and times are the same has to do.
+        let libraries: Vec<_> = parts
+            .iter()
+            .filter_map(|part| {
+                let status = fs::metadata(root.join(part)).ok().filter(fs::Metadata::is_file)?;
+                Some((part, status.len(), status.mtime(), status.mtime_nsec()))
+            })
+            .collect();
+        let key = (root, &parts, &guards, &libraries);
+        let key = Digest::of(&serde_json::to_vec(&key).expect("plain data"));
         let memory = self.engine.store.state("folders").join(key.hex());
         let known = fs::read(&memory).ok().and_then(|json| serde_json::from_slice(&json).ok());
         if let Some(view) = known.filter(|view: &RustupView| view.root.is_dir()) {
@@ -194,6 +233,7 @@ impl Resolver<'_> {
         let place = store.state("rust").join(whole.digest().short());
         let view = RustupView {
             root: place.clone(),
+            version: rustup::version(&self.engine.environment, root)?,
             host: of(&|path| !triples.iter().any(|t| t != host && inside(path, t))),
             targets: triples.iter().map(|t| (t.clone(), of(&|path| inside(path, t)))).collect(),
         };

@@ -151,7 +151,7 @@ impl Planner<'_> {
                 go::build(cross, &build, mounts)
             }
             Recipe::C { cxx, flags, ldflags, include, .. } => {
-                let mut all_flags = cross.c_flags.to_vec();
+                let mut all_flags = cross.target.default_cflags.clone();
                 all_flags.extend(cross.overrides.cflags.iter().chain(flags).cloned());
                 let build = c::C {
                     program: &sources.program,

@@ -74,6 +74,8 @@ pub enum RustProvider {
     Rustup {
         /// Folder with the parts that compile, and nothing else.
         root: PathBuf,
+        /// What `rustc --version` prints.
+        version: String,
         /// By triple, the digest of what compiles for it.
         digests: BTreeMap<String, Digest>,
     },
@@ -224,8 +226,6 @@ pub struct Facts {
     pub suites: BTreeMap<String, String>,
     /// Names of the LLVM tools' folder, such as `22`.
     pub llvm_version: String,
-    /// Flags that C is compiled with by default, by triple.
-    pub c_flags: BTreeMap<String, Vec<String>>,
     /// `clang`, `lld` and the LLVM tools.
     pub llvm: PackageSet,
     /// Shell, core tools, `make`, `pkg-config`, by what is added to them.
@@ -275,7 +275,6 @@ impl Facts {
             llvm_version: &self.llvm_version,
             mounts,
             overrides: self.overrides(target),
-            c_flags: self.c_flags.get(&target.triple).map_or(&[][..], Vec::as_slice),
         }
     }
 

@@ -138,9 +138,10 @@ impl Planner<'_> {
                 mounts.add("rust", unit);
                 false
             }
-            Some(RustProvider::Rustup { root, digests }) => {
+            Some(RustProvider::Rustup { root, version, digests }) => {
                 let digest = digests[&target.triple];
-                self.machine_folder(mounts, "rust", "rust", root, digest);
+                let version = version.strip_prefix("rustc ").unwrap_or(version);
+                self.machine_folder(mounts, &format!("rust {version}"), "rust", root, digest);
                 true
             }
             None => true,

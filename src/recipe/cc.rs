@@ -10,7 +10,8 @@ pub fn compiler(cross: &Cross<'_>, kind: &Kind, more: &[String]) -> String {
     let Kind::Cc { flags, include, .. } = kind else { return String::new() };
     let include = include.iter().map(|folder| format!("-I{folder}"));
     let flags: Vec<String> = cross
-        .c_flags
+        .target
+        .default_cflags
         .iter()
         .chain(more)
         .chain(flags)

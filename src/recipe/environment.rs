@@ -31,8 +31,6 @@ pub struct Cross<'a> {
     pub mounts: &'a [&'a str],
     /// The user's overrides for the target.
     pub overrides: &'a Target,
-    /// Flags that C is compiled with.
-    pub c_flags: &'a [String],
 }
 
 /// The part of an action that every recipe shares.

@@ -29,6 +29,8 @@ pub struct Description {
     pub emulator: String,
     /// `--target` of clang.
     pub clang_triple: String,
+    /// Flags with which the `cc` crate compiles optimised C, without those that name a target.
+    pub default_cflags: Vec<String>,
     /// Further compiler flags that the ABI or the baseline needs.
     pub cflags: Vec<String>,
     /// What `uname -m` says there, which CMake asks for.
@@ -151,6 +153,31 @@ mod tests {
             assert_eq!(by_platform(&description.platform), Some(description));
         }
         assert!(host().is_some());
+    }
+
+    #[test]
+    fn default_flags_are_those_of_the_crate() {
+        for description in all() {
+            let tool = cc::Build::new()
+                .cargo_metadata(false)
+                .cargo_warnings(false)
+                .emit_rerun_if_env_changed(false)
+                .inherit_rustflags(false)
+                .set_envs_snapshot([("", ""); 0])
+                // It is asked for its family by starting it, and goes by the name.
+                .compiler("/nonexistent/clang")
+                .target(&description.triple)
+                .host(&host().unwrap().triple)
+                .opt_level(2)
+                .debug(false)
+                .warnings(false)
+                .out_dir(std::env::temp_dir())
+                .get_compiler();
+            let flags = tool.args().iter().map(|flag| flag.to_string_lossy().into_owned());
+            let is_ours = |flag: &String| !flag.starts_with("--target=") && flag != "-w";
+            let flags: Vec<String> = flags.filter(is_ours).collect();
+            assert_eq!(flags, description.default_cflags, "{}", description.triple);
+        }
     }
 
     #[test]
