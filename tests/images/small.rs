@@ -1,7 +1,12 @@
 //! The road on a project of one C program: built again, changed and changed back, run.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::mem::MaybeUninit;
 use std::process::Command;
+use std::time::Duration;
+
+use rustix::fs::inotify;
 
 use crate::fixture::{build, copy, publish, registry, succeed, text, xstitch};
 use crate::service::Root;
@@ -19,6 +24,63 @@ fn integration_a_second_build_starts_nothing() {
     assert_eq!(report["units_run"], 0);
     assert_eq!(report["written"], false);
     assert_eq!(fs::read_to_string(project.join("target/images/index.json")).unwrap(), first);
+}
+
+/// What is written down for people and for other tools: the plan starts with it.
+const READ_EACH_TIME: [&str; 4] = ["images.toml", "images.lock", "go.mod", ".gitignore"];
+
+#[test]
+fn integration_nothing_changed_reads_no_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = copy("tests/projects/small", folder.path());
+    let file = project.join("images.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let more = "files = [{ from = \"etc\", to = \"/etc/small\" }]\n\n\
+                [image.second]\nfrom = \"scratch\"\ngo = \"second\"\n";
+    fs::write(&file, format!("{text}{more}")).unwrap();
+    fs::create_dir_all(project.join("etc/more")).unwrap();
+    for name in ["etc/a", "etc/b", "etc/more/c", ".gitignore"] {
+        fs::write(project.join(name), "x\n").unwrap();
+    }
+    fs::create_dir(project.join("second")).unwrap();
+    fs::write(project.join("second/go.mod"), "module example.org/second\n\ngo 1.21\n").unwrap();
+    fs::write(project.join("second/main.go"), "package main\n\nfunc main() {}\n").unwrap();
+    let first = build(&mut xstitch(&project), &project);
+    // What was as new as the first look at it is read once more.
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(build(&mut xstitch(&project), &project), first);
+    let again = || {
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        for folder in ["", "src", "etc", "etc/more", "second"] {
+            inotify::add_watch(&watch, project.join(folder), inotify::WatchFlags::OPEN).unwrap();
+        }
+        assert_eq!(build(&mut xstitch(&project), &project), first);
+        opened(watch)
+    };
+    let names = again();
+    assert!(names.contains("images.toml"), "nothing is seen: {names:?}");
+    let read: Vec<_> =
+        names.iter().filter(|name| !READ_EACH_TIME.contains(&name.as_str())).collect();
+    assert!(read.is_empty(), "{read:?} were read");
+    // One that was touched is, and no other.
+    succeed(Command::new("touch").arg(project.join("etc/b")));
+    let names = again();
+    let read: Vec<_> =
+        names.iter().filter(|name| !READ_EACH_TIME.contains(&name.as_str())).collect();
+    assert_eq!(read, ["b"]);
+}
+
+/// Names of the files that were opened since `watch` was there, without folders.
+fn opened(watch: std::os::fd::OwnedFd) -> BTreeSet<String> {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(watch, &mut buffer);
+    let mut names = BTreeSet::new();
+    while let Ok(event) = reader.next() {
+        assert!(!event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW));
+        let name = event.file_name().map(|name| name.to_string_lossy().into_owned());
+        names.extend(name.filter(|_| !event.events().contains(inotify::ReadFlags::ISDIR)));
+    }
+    names
 }
 
 #[test]
