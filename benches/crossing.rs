@@ -10,17 +10,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use xstitch::engine::build::{Request, prepare};
-use xstitch::engine::resolve::project_state;
-use xstitch::machine::environment::Environment;
-use xstitch::model::Digest;
 use xstitch::plan::facts::RustProvider;
 
 use crate::measure::{Load, Sample, children_cpu_secs, cores, run};
-use crate::project::{copy, example, folder, remove, reported, xstitch};
+use crate::project::{
+    Planned, copy, example, folder, forget_compilers, remove, reported, state, xstitch,
+};
 use crate::table::{Row, Target};
 
 /// Each takes minutes.
@@ -75,51 +71,20 @@ impl Crossing {
         write_project(&project);
         eprintln!("  first build; minutes and hundreds of MB where the cache is cold");
         run(&mut xstitch(&project));
-        let environment = Environment::snapshot().unwrap();
-        let request = Request {
-            project: project.clone(),
-            images: Vec::new(),
-            platforms: Vec::new(),
-            jobs: None,
-            locked: false,
-            pins: xstitch::engine::build::Pins::Keep,
-            every_library: false,
-            offline: false,
-            keep_going: false,
-            tier: None,
-            tags: Vec::new(),
-            compression: None,
-            remote_cache: None,
-            output: None,
-        };
-        let (events, _screen) = std::sync::mpsc::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let prepared = prepare(&request, &environment, events, stop).unwrap();
-        let (plan, store) = (&prepared.plan, &prepared.engine.store);
-        let mut outputs: Vec<Digest> = Vec::new();
-        for (index, unit) in plan.units.iter().enumerate() {
-            let needs: Vec<Digest> = unit.needs.iter().map(|&need| outputs[need]).collect();
-            outputs.push(store.record(&plan.key(index, &needs)).unwrap().output);
-        }
-        let names = plan.units.iter().map(|unit| unit.name.clone());
-        let trees = names.zip(outputs.iter().map(|output| store.tree_path(output))).collect();
-        let rust = match &prepared.facts.rust {
+        let planned = Planned::of(&project);
+        let rust = match &planned.facts.rust {
             Some(RustProvider::Rustup { root, .. }) => Some((root.clone(), version(root))),
             _ => None,
         };
-        let state = project_state(store.root(), &fs::canonicalize(&project).unwrap());
-        let llvm_version = prepared.facts.llvm_version.clone();
+        let state = state(&project);
+        let llvm_version = planned.facts.llvm_version.clone();
+        let trees = planned.trees;
         Self { project, state, trees, rust, llvm_version }
     }
 
     /// CPU seconds of a build from empty compiler state, all of the program's included.
     pub fn ours(&self, platform: &str) -> f64 {
-        for entry in fs::read_dir(&self.state).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() && entry.file_name() != "src" {
-                remove(&entry.path());
-            }
-        }
+        forget_compilers(&self.state);
         // A variable that no build looks at makes other keys, and so other results.
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
         let triple = if platform.ends_with("arm64") { "aarch64" } else { "x86_64" };

@@ -13,13 +13,17 @@
 )]
 
 mod base;
+mod changed;
+mod cold;
 mod crossing;
 mod emulated;
 mod measure;
 mod memory;
 mod no_op;
 mod packing;
+mod peers;
 mod project;
+mod synthetic;
 mod table;
 
 use std::process::ExitCode;
@@ -30,11 +34,15 @@ use table::{Row, Table};
 /// A subject's name and what measures it.
 type Subject = (&'static str, fn() -> Vec<Row>);
 
-const SUBJECTS: [Subject; 5] = [
+const SUBJECTS: [Subject; 9] = [
     ("no-op", no_op::measure),
+    ("synthetic", synthetic::measure),
+    ("changed", changed::measure),
     ("memory", memory::measure),
     ("packing", packing::measure),
+    ("peers", peers::measure),
     ("base", base::measure),
+    ("cold", cold::measure),
     ("crossing", crossing::measure),
 ];
 

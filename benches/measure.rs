@@ -20,6 +20,8 @@ pub struct Run {
     pub wall_secs: f64,
     /// `VmHWM` of the process itself, without its children.
     pub peak_bytes: u64,
+    /// CPU time of the process itself, without its children; to 10 ms.
+    pub own_cpu_secs: f64,
     /// Standard output.
     pub stdout: String,
 }
@@ -37,7 +39,7 @@ pub fn run(command: &mut Command) -> Run {
         command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let id = child.id();
     let ended = AtomicBool::new(false);
-    let (status, peak_bytes, wall_secs) = std::thread::scope(|scope| {
+    let (status, (peak_bytes, own_cpu_secs), wall_secs) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(id, &ended));
         let status = child.wait().unwrap();
         let wall = started.elapsed().as_secs_f64();
@@ -50,31 +52,40 @@ pub fn run(command: &mut Command) -> Run {
         file.read_to_string(&mut text).map(|_| text).unwrap_or_default()
     };
     assert!(status.success(), "{command:?} ended with {status}:\n{}", text(&mut stderr));
-    Run { wall_secs, peak_bytes, stdout: text(&mut stdout) }
+    Run { wall_secs, peak_bytes, own_cpu_secs, stdout: text(&mut stdout) }
 }
 
-/// The high-water mark of a process's resident memory. It only grows, so that the last
-/// look is the peak but for the last few milliseconds.
-fn watch(id: u32, ended: &AtomicBool) -> u64 {
-    let mut peak = 0;
+/// The high-water mark of a process's resident memory, and its CPU seconds. They only grow, so
+/// that the last look is right but for the last few milliseconds.
+fn watch(id: u32, ended: &AtomicBool) -> (u64, f64) {
+    let (mut peak, mut cpu_secs) = (0, 0.0);
     while !ended.load(Ordering::Relaxed) {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let kibibytes = status.lines().find_map(|line| {
             line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
         });
         peak = peak.max(kibibytes.unwrap_or(0) << 10);
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        if let [own, ..] = cpu_of(&stat)[..] {
+            cpu_secs = own.max(cpu_secs);
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
-    peak
+    (peak, cpu_secs)
+}
+
+/// CPU seconds in `/proc/PID/stat`: of the process, and of its children that ended.
+fn cpu_of(stat: &str) -> Vec<f64> {
+    // The second field may hold anything but ends with the last parenthesis.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<f64> = fields.skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
+    ticks.chunks(2).map(|ticks| ticks.iter().sum::<f64>() / TICKS_PER_SECOND).collect()
 }
 
 /// CPU time of this process, without children, and of children that ended, with theirs.
 fn cpu_secs() -> (f64, f64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    // The second field may hold anything but ends with the last parenthesis.
-    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
-    let ticks: Vec<f64> = fields.skip(11).take(4).map(|field| field.parse().unwrap()).collect();
-    ((ticks[0] + ticks[1]) / TICKS_PER_SECOND, (ticks[2] + ticks[3]) / TICKS_PER_SECOND)
+    let secs = cpu_of(&fs::read_to_string("/proc/self/stat").unwrap());
+    (secs[0], secs[1])
 }
 
 /// CPU seconds of all children that ended, with theirs; to 10 ms, so of many runs at once.

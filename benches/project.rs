@@ -1,11 +1,18 @@
 //! Projects to build: the example, projects made of large files, and the program itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use xstitch::engine::build::{Pins, Request, prepare};
+use xstitch::engine::resolve::project_state;
 use xstitch::machine::environment::Environment;
+use xstitch::model::Digest;
+use xstitch::plan::facts::Facts;
 use xstitch::store::Store;
 
 /// A folder that stays between runs and is no part of a checkout.
@@ -24,6 +31,67 @@ pub fn xstitch(project: &Path) -> Command {
 pub fn reported(stdout: &str, field: &str) -> serde_json::Value {
     let report: serde_json::Value = serde_json::from_str(stdout).unwrap();
     report[field].clone()
+}
+
+/// What is known of a project that is built.
+pub struct Planned {
+    /// Outputs of units, by unit.
+    pub trees: BTreeMap<String, PathBuf>,
+    /// What its plan came from.
+    pub facts: Facts,
+}
+
+impl Planned {
+    /// Plans it, and looks up what its units gave.
+    pub fn of(project: &Path) -> Self {
+        let environment = Environment::snapshot().unwrap();
+        let request = Request {
+            project: project.to_owned(),
+            images: Vec::new(),
+            platforms: Vec::new(),
+            jobs: None,
+            locked: false,
+            pins: Pins::Keep,
+            every_library: false,
+            offline: false,
+            keep_going: false,
+            tier: None,
+            tags: Vec::new(),
+            compression: None,
+            remote_cache: None,
+            output: None,
+        };
+        let (events, _screen) = std::sync::mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let prepared = prepare(&request, &environment, events, stop).unwrap();
+        let (plan, store) = (&prepared.plan, &prepared.engine.store);
+        let mut outputs: Vec<Digest> = Vec::new();
+        for (index, unit) in plan.units.iter().enumerate() {
+            let needs: Vec<Digest> = unit.needs.iter().map(|&need| outputs[need]).collect();
+            outputs.push(store.record(&plan.key(index, &needs)).unwrap().output);
+        }
+        let names = plan.units.iter().map(|unit| unit.name.clone());
+        let trees = names.zip(outputs.iter().map(|output| store.tree_path(output))).collect();
+        Self { trees, facts: prepared.facts.clone() }
+    }
+}
+
+/// Where the program keeps what it remembers of a project, compiler state too.
+pub fn state(project: &Path) -> PathBuf {
+    let environment = Environment::snapshot().unwrap();
+    let store = Store::open(&environment.cache_folder().unwrap()).unwrap();
+    project_state(store.root(), &fs::canonicalize(project).unwrap())
+}
+
+/// Removes what compilers keep, but not the copies of the sources.
+pub fn forget_compilers(state: &Path) {
+    for entry in fs::read_dir(state).unwrap() {
+        let entry = entry.unwrap();
+        let is_kept = ["src", "history"].iter().any(|name| entry.file_name() == *name);
+        if entry.file_type().unwrap().is_dir() && !is_kept {
+            remove(&entry.path());
+        }
+    }
 }
 
 /// A fresh copy of the example, always at the same place, so that it is one project.
