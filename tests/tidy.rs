@@ -35,7 +35,7 @@ const DOORS: &[(&str, &str)] = &[
     ("clap", "cli/arguments.rs"),
     ("ed25519_dalek", "engine/remote/signature.rs"),
     ("flate2", "archive/compression.rs"),
-    ("globset", "engine/patterns.rs"),
+    ("globset", "plan/patterns.rs"),
     ("ignore", "engine/walk.rs"),
     ("indicatif", "cli/printer.rs"),
     ("jobserver", "machine/process.rs"),

@@ -18,6 +18,8 @@ pub struct Member {
     pub folder: String,
     /// Names of its binary targets.
     pub binaries: Vec<String>,
+    /// Folders of its sources that are not in its own, relative to the workspace.
+    pub elsewhere: Vec<String>,
 }
 
 /// A Cargo workspace.
@@ -45,6 +47,10 @@ pub fn parse(json: &str) -> Result<Workspace, String> {
         .iter()
         .map(|package| {
             let folder = package.manifest_path.as_std_path().parent().unwrap_or(&root);
+            let files = package.targets.iter().map(|target| target.src_path.as_std_path());
+            let elsewhere = files
+                .filter(|file| !file.starts_with(folder))
+                .filter_map(|file| file.parent()?.strip_prefix(&root).ok()?.to_str());
             Member {
                 name: package.name.to_string(),
                 version: package.version.to_string(),
@@ -55,6 +61,7 @@ pub fn parse(json: &str) -> Result<Workspace, String> {
                     .filter(|target| target.is_bin())
                     .map(|target| target.name.clone())
                     .collect(),
+                elsewhere: elsewhere.map(str::to_owned).collect(),
             }
         })
         .collect();

@@ -51,6 +51,7 @@ pub fn image<'a>(
                 libraries: vec![],
                 libraries_place: recipe_place.clone(),
                 tools: vec![],
+                inputs: vec![],
                 strip: None,
                 differences: BTreeMap::new(),
                 place: recipe_place,

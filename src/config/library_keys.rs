@@ -151,7 +151,12 @@ pub fn strip<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>) -> Option<Strip> 
 }
 
 /// Paths that stay in the project, the source or the output.
-fn paths<'a>(reader: &mut Reader<'a>, keys: &mut Keys<'a>, name: &'static str) -> Vec<String> {
+/// Paths that stay where they belong.
+pub(super) fn paths<'a>(
+    reader: &mut Reader<'a>,
+    keys: &mut Keys<'a>,
+    name: &'static str,
+) -> Vec<String> {
     let texts = reader.placed_texts(keys, name, false);
     texts
         .into_iter()

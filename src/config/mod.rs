@@ -4,6 +4,7 @@
 //! checks names against one another. Pure but for [`discovery`], which runs cargo.
 
 mod cache_keys;
+pub mod cargo_files;
 pub mod discovery;
 mod file_entry;
 mod file_keys;
@@ -58,6 +59,8 @@ pub struct Project {
     pub revision: Option<Version>,
     /// `gzip` or `zstd`.
     pub compression: String,
+    /// Whether compilers ask sccache, where the user has it.
+    pub sccache: bool,
     /// Folder of the project that keeps what the lock pins.
     pub vendor: Option<String>,
     /// Whether an attempt to start a foreign program fails the build.
@@ -100,6 +103,8 @@ pub struct Binary {
     pub libraries_place: Place,
     /// Packages that its build needs beside the usual programs.
     pub tools: Vec<String>,
+    /// Patterns of further files of the project that its build reads.
+    pub inputs: Vec<String>,
     /// What it loses, if not what its recipe takes by itself.
     pub strip: Option<Strip>,
     /// Reasons for differences between targets, by pattern of probe names.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::image_keys::image;
-use super::library_keys::{built_program, library, strip};
+use super::library_keys::{built_program, library, paths, strip};
 use super::raw::{Keys, Reader, Value};
 use super::suite_keys::suite;
 use super::{Binary, Project, Recipe, Target, Version};
@@ -24,6 +24,7 @@ pub fn project<'a>(reader: &mut Reader<'a>, mut file: Keys<'a>) -> Project {
         source: None,
         revision: None,
         compression: "gzip".into(),
+        sccache: false,
         vendor: None,
         strict: false,
         libraries: BTreeMap::new(),
@@ -104,6 +105,15 @@ fn head<'a>(reader: &mut Reader<'a>, mut keys: Keys<'a>, project: &mut Project) 
     project.source = reader.text(&mut keys, "source");
     project.revision = version(reader, &mut keys, "revision");
     project.vendor = folder(reader, &mut keys, "vendor");
+    if let Some((place, value)) = reader.take(&mut keys, "compiler-cache")
+        && let Some(text) = reader.as_text("compiler-cache", &place, value)
+    {
+        project.sccache = text == "sccache";
+        if !matches!(text.as_str(), "sccache" | "none") {
+            let message = format!("`{text}` is no compiler cache; known: sccache, none");
+            reader.problem("invalid-value", place, message);
+        }
+    }
     project.suite = reader.text(&mut keys, "suite");
     project.strict = reader.boolean(&mut keys, "strict", false);
     let tags = reader.texts(&mut keys, "tags", false);
@@ -184,6 +194,8 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
     let libraries_place = keys.place_of("libraries");
     let libraries = reader.texts(&mut keys, "libraries", false);
     let tools = reader.texts(&mut keys, "tools", false);
+    let inputs_place = keys.place_of("inputs");
+    let inputs = paths(reader, &mut keys, "inputs");
     let strip = strip(reader, &mut keys);
     let differences = reader.map(&mut keys, "differences");
     reader.finish(keys);
@@ -196,15 +208,14 @@ fn binary<'a>(reader: &mut Reader<'a>, name: &str, mut keys: Keys<'a>) -> Option
         reader.problem("recipe-count", place, message);
         return None;
     }
-    Some(Binary {
-        recipe: recipes.pop().flatten()?,
-        libraries,
-        libraries_place,
-        tools,
-        strip,
-        differences,
-        place,
-    })
+    let recipe = recipes.pop().flatten()?;
+    if matches!(recipe, Recipe::Built { .. }) && !inputs.is_empty() {
+        let message = format!(
+            "[binary.{name}] has `inputs`, but everything in the folder of its sources is one"
+        );
+        reader.problem("unused-key", inputs_place, message);
+    }
+    Some(Binary { recipe, libraries, libraries_place, tools, inputs, strip, differences, place })
 }
 
 fn recipe<'a>(

@@ -194,20 +194,19 @@ impl Resolver<'_> {
                 Some(record) => record,
                 None => {
                     let started = Instant::now();
-                    let (record, is_clean) =
-                        execute(self.engine, &plan, 0, &[], 1).map_err(|error| {
-                            let code = if error.is_remote {
-                                crate::model::finding::REMOTE_FAILED
-                            } else {
-                                "base-refused"
-                            };
-                            Finding::new(code, error.message)
-                        })?;
+                    let done = execute(self.engine, &plan, 0, &[], 1).map_err(|error| {
+                        let code = if error.is_remote {
+                            crate::model::finding::REMOTE_FAILED
+                        } else {
+                            "base-refused"
+                        };
+                        Finding::new(code, error.message)
+                    })?;
                     let unit = &plan.units[0];
-                    let about = super::schedule::about(unit, started.elapsed(), is_clean);
-                    let kept = self.engine.store.put_record(&key, &record, &about);
+                    let about = super::schedule::about(unit, started.elapsed(), &done);
+                    let kept = self.engine.store.put_record(&key, &done.record, &about);
                     kept.map_err(|error| Finding::new("base-refused", error.to_string()))?;
-                    record
+                    done.record
                 }
             };
             records.push(record);

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::compiler_cache::CompilerCache;
 pub use super::pins::Pins;
 use super::pins::released;
 use super::remote::settings::{self, RemoteMode};
 use super::report::BuildError;
 use super::resolve::{Resolver, platforms, project_state};
-use super::snapshot::Snapshot;
+use super::snapshot::Snapshots;
 use super::start::{hold, lock_project, tier};
 use super::{Engine, programs};
 use crate::config::{self, FILE_NAME, Project};
@@ -188,11 +189,15 @@ pub fn prepare(
         tokens,
         keep_going: request.keep_going,
         offline: request.offline,
-        events,
         interrupted,
+        compiler_cache: project
+            .sccache
+            .then(|| CompilerCache::find(environment, &state))
+            .and_then(|found| found.map_err(|text| events.send(Event::Warning { text })).ok()),
+        events,
         project_state: state.clone(),
         vendor: project.vendor.as_ref().map(|vendor| folder.join(vendor)),
-        snapshots: BTreeMap::new(),
+        snapshots: Snapshots::none(),
         network: Mutex::new(()),
         base_archives: Default::default(),
         registries: Default::default(),
@@ -222,21 +227,7 @@ pub fn prepare(
     let Some(mut facts) = facts.filter(|_| findings.is_empty()) else {
         return Err(BuildError::Findings([set_aside, findings].concat()));
     };
-    engine.snapshots = facts
-        .listings
-        .iter()
-        .map(|(name, listing)| {
-            let slug = crate::plan::images::slug(name);
-            let snapshot = Snapshot {
-                listing: listing.clone(),
-                folder: state.join("src").join(slug),
-                name: listing.folder.clone(),
-                done: OnceLock::new(),
-                boot: engine.store.boot().to_owned(),
-            };
-            (name.clone(), snapshot)
-        })
-        .collect();
+    engine.snapshots = Snapshots::new(&facts, &state, engine.store.boot());
     super::crate_locks::complete(&engine, &mut facts, &mut lock, request.locked)?;
     if request.pins != Pins::Keep {
         lock.keep_other_hosts(&old_lock, &facts.host.debian_architecture);

@@ -98,7 +98,7 @@ fn find(
         }
         None => {
             let name = sources.reference.as_ref().map_or("", |reference| &reference.name);
-            let folder = engine.snapshots[name].folder().map_err(BuildError::Output)?;
+            let folder = engine.snapshots.whole(name).map_err(BuildError::Output)?;
             folder.join(&sources.start)
         }
     };

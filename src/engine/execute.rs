@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::compiler_cache::CompilerCache;
 use super::compiler_state::CompilerState;
 use super::log::{Log, failure};
+use super::undeclared::Failed;
 use super::{Engine, fetch, fetch_source, imports, library, pack, probe_report, programs};
 use crate::machine::process::jobserver_variables;
 use crate::machine::sandbox::{Bind, Sandbox, Tier};
@@ -32,20 +34,29 @@ impl<T: Into<String>> From<T> for UnitError {
     }
 }
 
-/// Does the unit's action. Returns its record, and whether that is no work of compilers with
-/// what they kept of earlier builds.
+/// What a unit gave.
+pub struct Done {
+    /// Its record.
+    pub record: Record,
+    /// Whether it is no work of compilers with what they kept of earlier builds.
+    pub is_clean: bool,
+    /// Memory that its largest process took, in bytes.
+    pub largest_bytes: u64,
+}
+
+/// Does the unit's action.
 pub fn execute(
     engine: &Engine,
     plan: &Plan,
     index: usize,
     needs: &[Record],
     jobs: usize,
-) -> Result<(Record, bool), UnitError> {
+) -> Result<Done, UnitError> {
     let unit = &plan.units[index];
     let scratch = engine.store.scratch().map_err(text)?;
     let out = scratch.path().join("out");
     fs::create_dir(&out).map_err(|error| format!("cannot create {}: {error}", out.display()))?;
-    let (mut observed, mut is_clean) = (None, true);
+    let (mut observed, mut is_clean, mut largest_bytes) = (None, true, 0);
     match &unit.action {
         Action::UnpackPackages(action) => {
             fetch::unpack(engine, &unit.name, action, scratch.path(), &out)?;
@@ -73,7 +84,8 @@ pub fn execute(
             let run = Run { engine, plan, name: &unit.name, action, needs, jobs };
             let state = run.state()?;
             let attempts = run.run(scratch.path(), &out)?;
-            is_clean = state.end()?;
+            largest_bytes = attempts.largest_bytes;
+            is_clean = state.end()? & run.is_alike_elsewhere();
             observed = probe_report::keep(engine, action, attempts, scratch.path())?;
         }
         Action::PackLayer(action) => pack::layer(engine, action, needs, jobs, &out)?,
@@ -96,7 +108,8 @@ pub fn execute(
         normalise(&out).map_err(text)?;
     }
     let (output, tree) = engine.store.adopt_tree(&out).map_err(text)?;
-    Ok((Record { output, size_bytes: tree.size_bytes(), observed }, is_clean))
+    let record = Record { output, size_bytes: tree.size_bytes(), observed };
+    Ok(Done { record, is_clean, largest_bytes })
 }
 
 /// An error as its text.
@@ -124,10 +137,30 @@ impl Run<'_> {
         CompilerState::begin(self.engine, &folder, inputs, self.action.product.is_some())
     }
 
+    /// Whether the same sources give the same elsewhere, as far as this run goes: nobody can
+    /// vouch for what another program kept, and without constant paths some bytes depend on
+    /// the machine's.
+    fn is_alike_elsewhere(&self) -> bool {
+        let (cache, tier) = self.compiler_cache();
+        let placed =
+            self.action.sources.as_ref().is_some_and(|from| self.engine.snapshots.is_placed(from));
+        cache.is_none() && (tier == Tier::Namespaces || !placed)
+    }
+
+    /// The compiler cache that it uses, and its tier.
+    fn compiler_cache(&self) -> (Option<&CompilerCache>, Tier) {
+        let cache = self.engine.compiler_cache.as_ref();
+        match cache.and_then(|cache| cache.tier(self.engine, self.action)) {
+            Some(tier) => (cache, tier),
+            None => (None, self.engine.tier),
+        }
+    }
+
     /// Runs the commands and returns what foreign programs they tried to start.
     fn run(&self, scratch: &Path, out: &Path) -> Result<Attempts, String> {
         let folders = self.folders(scratch, out)?;
-        let constant = self.engine.tier == Tier::Namespaces;
+        let (cache, tier) = self.compiler_cache();
+        let constant = tier == Tier::Namespaces;
         let place = |name: &str| {
             if constant {
                 format!("{VIRTUAL_ROOT}/{name}")
@@ -151,7 +184,11 @@ impl Run<'_> {
             filled
         };
         for (path, content) in &self.action.tools {
-            write_tool(&folders["tools"].0.join(path), &fill(content))?;
+            let content = match cache {
+                Some(cache) => cache.wrapped(path, fill(content)),
+                None => fill(content),
+            };
+            write_tool(&folders["tools"].0.join(path), &content)?;
         }
         let mut environment: BTreeMap<String, String> = self
             .action
@@ -174,6 +211,10 @@ impl Run<'_> {
             let at = format!("{VIRTUAL_ROOT}/programs");
             binds.push(Bind { source: programs.clone(), at, writable: false });
         }
+        if let Some(cache) = cache {
+            cache.add_variables(&mut environment);
+            binds.extend(cache.binds());
+        }
         let root = scratch.join("root");
         fs::create_dir_all(&root).map_err(text)?;
         let mut log = Log::start(&self.engine.project_state, self.name)?;
@@ -184,7 +225,7 @@ impl Run<'_> {
             let line = shell_line(&environment, &command);
             self.engine.tell(Event::Command { unit: self.name.to_owned(), line });
             let sandbox = Sandbox {
-                tier: self.engine.tier,
+                tier,
                 userland: folders["userland"].0.clone(),
                 root: root.clone(),
                 binds: binds.clone(),
@@ -193,6 +234,7 @@ impl Run<'_> {
                 command: command.clone(),
                 environment: environment.clone(),
                 attempts: Some(record.clone()),
+                watch: None,
             };
             let process = sandbox.process(&scratch.join("sandbox.json")).map_err(text)?.merged();
             let output = match self.action.jobs {
@@ -205,7 +247,9 @@ impl Run<'_> {
             self.tell_attempts(&mut attempts, supervisor::read(&record));
             if !output.success() {
                 log.add_records(&folders["build"].0)?;
-                return Err(failure(&command, &output.ending(), &words, self.engine.tier, &log));
+                let help = self.undeclared(&sandbox, &words, scratch);
+                let end = (output.ending(), words);
+                return Err(failure(&command, end, help, tier, &log));
             }
             if !words.is_empty() {
                 self.engine.tell(Event::Output { unit: self.name.to_owned(), text: words });
@@ -217,6 +261,19 @@ impl Run<'_> {
                 .map_err(|error| format!("{error}\n  log: {log}"))?;
         }
         Ok(attempts)
+    }
+
+    /// What to do about files that a command which failed wanted and the unit does not declare.
+    fn undeclared(&self, sandbox: &Sandbox, words: &str, scratch: &Path) -> Option<String> {
+        let shares = self.action.jobs == JobStyle::Jobserver;
+        let failed = Failed {
+            unit: self.name,
+            words,
+            sources: self.action.sources.as_ref()?,
+            sandbox,
+            tokens: shares.then_some(&self.engine.tokens),
+        };
+        failed.help(self.engine, scratch)
     }
 
     /// Adds the attempts of a command, and tells those that are new.
@@ -255,7 +312,7 @@ impl Run<'_> {
         let state = engine.project_state.join(&self.action.state);
         let mut folders = BTreeMap::new();
         if let Some(sources) = &self.action.sources {
-            let sources = engine.snapshots[&sources.name].folder()?;
+            let sources = engine.snapshots.folder(&sources.name, sources.digest)?;
             folders.insert("src".to_owned(), (sources.to_owned(), false));
         }
         folders.insert("out".to_owned(), (out.to_owned(), true));

@@ -153,13 +153,11 @@ pub fn crates(
         .arg(out.join("crates").to_string_lossy());
     let process = match (from.sources, from.lock) {
         (VendorSources::Listing { name, folder }, None) => {
-            process.folder(engine.snapshots[name].folder()?.join(folder))
+            process.folder(engine.snapshots.whole(name)?.join(folder))
         }
         (sources, lock) => {
             let (tree, folder) = match sources {
-                VendorSources::Listing { name, folder } => {
-                    (engine.snapshots[name].folder()?, folder)
-                }
+                VendorSources::Listing { name, folder } => (engine.snapshots.whole(name)?, folder),
                 VendorSources::Need { folder } => {
                     (from.tree.as_deref().ok_or("it needs no tree to find manifests in")?, folder)
                 }
@@ -189,7 +187,7 @@ pub fn modules(
     go: &Path,
     out: &Path,
 ) -> Result<(), UnitError> {
-    let folder = engine.snapshots[sources].folder()?.join(folder);
+    let folder = engine.snapshots.whole(sources)?.join(folder);
     let process = downloader(engine, go.join("bin/go"))
         .args(["mod", "download"])
         .env("GOROOT", go.to_string_lossy())

@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use super::patterns::Patterns;
 use super::walk::Ignored;
 use crate::model::Digest;
 use crate::model::action::MemberKind;
+use crate::plan::patterns::Patterns;
 
 /// What is looked for.
 pub struct Sought<'a> {

@@ -47,6 +47,11 @@ impl History {
         serde_json::from_slice(&fs::read(self.unit_path(unit)).ok()?).ok()
     }
 
+    /// The key that each unit had.
+    pub fn keys(&self) -> BTreeMap<String, Digest> {
+        self.index().into_iter().map(|(unit, (key, _))| (unit, key)).collect()
+    }
+
     /// Files that were kept.
     pub fn files(&self, digest: &Digest) -> Option<Files> {
         serde_json::from_slice(&fs::read(self.files_path(digest)).ok()?).ok()

@@ -88,8 +88,14 @@ fn records(folder: &Path, depth: usize) -> Vec<PathBuf> {
 }
 
 /// What is said of a command that failed: how it ended, the end of what it printed, what
-/// the user can do, and where the rest is.
-pub fn failure(command: &[String], ending: &str, words: &str, tier: Tier, log: &Log) -> String {
+/// the user can do (`known`, or what the words mean), and where the rest is.
+pub fn failure(
+    command: &[String],
+    (ending, words): (String, String),
+    known: Option<String>,
+    tier: Tier,
+    log: &Log,
+) -> String {
     let program = command.first().map_or("the command", String::as_str);
     let lines: Vec<&str> = words.trim_end().lines().collect();
     let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
@@ -98,7 +104,7 @@ pub fn failure(command: &[String], ending: &str, words: &str, tier: Tier, log: &
         message.push_str(&format!("[{} lines before]\n", lines.len() - shown.len()));
     }
     message.push_str(&shown.join("\n"));
-    if let Some(help) = help(words, tier) {
+    if let Some(help) = known.or_else(|| help(&words, tier)) {
         message.push_str(&format!("\n  help: {help}"));
     }
     message.push_str(&format!("\n  log: {log}"));
@@ -171,7 +177,13 @@ mod tests {
         let mut log = Log::start(folder.path(), "library x linux/arm64").unwrap();
         let words: String = (0..100).map(|line| format!("line {line}\n")).collect();
         log.add(&words).unwrap();
-        let message = failure(&["make".into()], "exit code 2", &words, Tier::Namespaces, &log);
+        let message = failure(
+            &["make".into()],
+            ("exit code 2".into(), words.clone()),
+            None,
+            Tier::Namespaces,
+            &log,
+        );
         assert!(message.starts_with("make ended with exit code 2:\n[40 lines before]\nline 40\n"));
         let path = folder.path().join("logs/library-x-linux-arm64.log");
         assert!(message.ends_with(&format!("line 99\n  log: {}", path.display())));

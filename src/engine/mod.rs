@@ -9,9 +9,11 @@ mod base_content;
 mod bases;
 pub mod build;
 pub mod cache;
+mod compiler_cache;
 mod compiler_state;
 mod crate_locks;
 pub mod environment;
+mod estimate;
 mod execute;
 pub mod explain;
 mod fetch;
@@ -29,9 +31,9 @@ mod library_lock;
 mod log;
 mod natives;
 pub mod observe;
+mod own_settings;
 mod pack;
 mod pass;
-mod patterns;
 mod pins;
 pub mod probe_report;
 mod programs;
@@ -39,6 +41,7 @@ pub mod remote;
 pub mod report;
 pub mod resolve;
 mod roots;
+mod rust_sources;
 mod schedule;
 mod secrets;
 pub mod since;
@@ -47,13 +50,13 @@ mod sources;
 mod start;
 mod suites;
 mod toolchains;
+mod undeclared;
 pub mod vendor;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -96,7 +99,7 @@ pub struct Engine {
     /// Name of the folder of compiler state, unique to the project.
     pub project_state: PathBuf,
     /// Sources by name, copied before their first use.
-    pub snapshots: BTreeMap<String, snapshot::Snapshot>,
+    pub snapshots: snapshot::Snapshots,
     /// Only one unit at a time asks the network for packages.
     pub network: Mutex<()>,
     /// Folder that keeps what the lock pins, where there is one.
@@ -107,6 +110,8 @@ pub struct Engine {
     pub registries: Sessions,
     /// The cache that machines share, if one is used.
     pub remote: Option<remote::Remote>,
+    /// The user's compiler cache, where it is to be used.
+    pub compiler_cache: Option<compiler_cache::CompilerCache>,
     /// cargo of the machine, which collects crates.
     pub cargo: Option<PathBuf>,
     /// Folder of the configuration.

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::additions::{Runtimes, Sets, packages_of, provided};
-use super::patterns::Patterns;
 use super::resolve::Resolver;
 use super::suites::{Suites, Uses};
 use crate::config::pre_build::pre_build;
@@ -178,13 +177,7 @@ impl Resolver<'_> {
         if inputs.is_empty() {
             return Some((path.to_owned(), listing));
         }
-        let wanted = match Patterns::new(inputs) {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                self.problem("invalid-value", &error);
-                return None;
-            }
-        };
+        let wanted = self.patterns(inputs)?;
         let mut own = listing.clone();
         own.files.retain(|file, _| wanted.matches(file));
         if own.files.is_empty() {
@@ -446,7 +439,8 @@ impl Resolver<'_> {
     ) -> Option<()> {
         let Origin::Path { path } = build.origin else { return None };
         let listing = listings.get(path)?;
-        sources.lock_digest = self.select(path, listing, Selection::Manifests(None));
+        let manifests = |lock| Selection::Manifests(vec![path.clone()], lock);
+        sources.lock_digest = self.select(path, listing, manifests(None));
         if sources.changes_manifests() {
             return None;
         }
@@ -456,7 +450,7 @@ impl Resolver<'_> {
             .map(|folder| folder.join("Cargo.lock").to_string_lossy().into_owned())
             .find(|file| listing.files.contains_key(file))?;
         let text = fs::read_to_string(listing.root.join(&file)).ok()?;
-        sources.lock_digest = self.select(path, listing, Selection::Manifests(Some(file)));
+        sources.lock_digest = self.select(path, listing, manifests(Some(listing.path(&file))));
         sources.has_dependencies = has_dependencies(&text);
         Some(())
     }

@@ -1,5 +1,5 @@
 //! One pass through a plan: which unit runs when. Longest chains first, as many at once as there
-//! are job tokens; units that share compiler state one after the other.
+//! are job tokens and memory; units that share compiler state one after the other.
 //!
 //! A result may be known while its files are not here, because a shared cache told its digest.
 //! That is enough for the keys of what needs it. The files are had when a unit that runs needs
@@ -12,6 +12,7 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use super::Engine;
+use super::estimate::{self, Estimate, Memory};
 use super::execute::UnitError;
 use super::remote::uploads::Uploads;
 use super::schedule::{Failure, Outcome, Tell, run_unit};
@@ -54,6 +55,10 @@ struct Pass<'a> {
     claimed: BTreeMap<usize, Digest>,
     /// Whether one of those came out differently.
     is_inconsistent: bool,
+    /// How long each unit and what waits for it will take, in milliseconds.
+    chains: Vec<u64>,
+    /// What was measured, once something runs.
+    estimates: Option<(Vec<Estimate>, Memory)>,
     sender: Sender<Done>,
 }
 
@@ -67,7 +72,7 @@ pub fn pass(
     uploads: &Uploads,
     outcome: &mut Outcome,
 ) -> bool {
-    let chains = plan.chain_lengths();
+    let usual = |index: usize| estimate::usual(&plan.units[index]).elapsed_ms;
     let (sender, receiver) = channel();
     let mut pass = Pass {
         engine,
@@ -82,6 +87,8 @@ pub fn pass(
         wanted: (0..plan.units.len()).filter(|&index| reads(index)).collect(),
         claimed: BTreeMap::new(),
         is_inconsistent: false,
+        chains: plan.chain_lengths(usual),
+        estimates: None,
         sender,
     };
     std::thread::scope(|scope| {
@@ -89,7 +96,7 @@ pub fn pass(
             let (mut found, mut others) = (false, 0);
             let stop = pass.stops();
             if !stop {
-                (found, others) = pass.start(scope, &chains, tell);
+                (found, others) = pass.start(scope, tell);
                 found |= pass.bring(scope);
             }
             // A result that was there may have made other units ready.
@@ -125,18 +132,13 @@ impl<'a> Pass<'a> {
 
     /// Takes what is known and starts what can run. Returns whether anything was known, and how
     /// many units wait for other processes.
-    fn start<'scope>(
-        &mut self,
-        scope: &'scope Scope<'scope, '_>,
-        chains: &[usize],
-        tell: &Tell<'_>,
-    ) -> (bool, usize)
+    fn start<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, tell: &Tell<'_>) -> (bool, usize)
     where
         'a: 'scope,
     {
         let (engine, plan) = (self.engine, self.plan);
         let (mut found, mut others) = (false, 0);
-        let ready = ready(plan, chains, &self.waiting, self.outcome);
+        let ready = ready(plan, &self.chains, &self.waiting, self.outcome);
         // Bases need nothing but bases: one that is neither here nor there never runs.
         let is_base = |index: &usize| plan.units[*index].is_base();
         let held = self.running.iter().chain(ready.iter().map(|(index, _)| index)).any(is_base);
@@ -176,6 +178,15 @@ impl<'a> Pass<'a> {
             {
                 continue;
             }
+            let Some((known, memory)) = &self.estimates else {
+                self.measure();
+                // Others may be to start first.
+                return (true, others);
+            };
+            let running = self.running.iter().map(|&index| known[index]);
+            if !memory.holds(running, known[index]) {
+                continue;
+            }
             // Without a lock file two may do the same work, which is not wrong.
             let claim = match engine.store.claim(&key) {
                 Ok(None) => {
@@ -197,6 +208,8 @@ impl<'a> Pass<'a> {
             }
             if self.running.is_empty() {
                 refill(engine);
+                // What is edited while this builds is for the next build.
+                engine.snapshots.take();
             }
             self.waiting.remove(&index);
             self.running.insert(index);
@@ -217,6 +230,15 @@ impl<'a> Pass<'a> {
             });
         }
         (found, others)
+    }
+
+    /// Reads what units took when they ran last.
+    fn measure(&mut self) {
+        let mut left = self.waiting.clone();
+        left.extend(&self.running);
+        let known = estimate::of_units(self.engine, self.plan, &left);
+        self.chains = self.plan.chain_lengths(|index| known[index].elapsed_ms);
+        self.estimates = Some((known, Memory::now()));
     }
 
     fn know(&mut self, index: usize, record: Record) {
@@ -386,7 +408,7 @@ fn refill(engine: &Engine) {
 /// Units whose needs are there, longest chain first, with their keys, each taken once.
 fn ready(
     plan: &Plan,
-    chains: &[usize],
+    chains: &[u64],
     waiting: &BTreeSet<usize>,
     outcome: &mut Outcome,
 ) -> Vec<(usize, Digest)> {
@@ -426,7 +448,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (engine, told) = crate::engine::tests::engine(folder.path(), true);
         let units = vec![join("first", vec![]), join("second", vec![0])];
-        let plan = Plan { units, ..Plan::default() };
+        let mut plan = Plan::default();
+        plan.units = units;
         let record = Record { output: claimed, size_bytes: 0, observed: None };
         engine.store.put_promise(&plan.key(0, &[]), &record, &About::default()).unwrap();
         let outcome = run(&engine, &plan);

@@ -75,6 +75,7 @@ impl Resolver<'_> {
             }
         }
         self.prebuilt_files(project);
+        self.tell_own_settings(project);
         let version = self.version("version", &project.version, "describe");
         let revision = project
             .revision

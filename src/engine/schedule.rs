@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::execute::UnitError;
+use super::execute::{Done, UnitError};
 use super::pass::pass;
 use super::remote::uploads::Uploads;
 use super::{Engine, vendor};
@@ -208,22 +208,23 @@ pub(super) fn run_unit(
     engine.tell(Event::Started { unit: unit.name.clone(), why });
     let started = Instant::now();
     let result = match vendor::take_tree(engine, unit, key)? {
-        Some(record) => Ok((record, true)),
+        Some(record) => Ok(Done { record, is_clean: true, largest_bytes: 0 }),
         None => super::execute::execute(engine, plan, index, needs, 1 + more.len()),
     };
     drop((token, more));
-    let (record, is_clean) = result?;
-    let about = about(unit, started.elapsed(), is_clean);
-    engine.store.put_record(key, &record, &about).map_err(|error| error.to_string())?;
-    Ok(Some((record, started.elapsed())))
+    let done = result?;
+    let about = about(unit, started.elapsed(), &done);
+    engine.store.put_record(key, &done.record, &about).map_err(|error| error.to_string())?;
+    Ok(Some((done.record, started.elapsed())))
 }
 
 /// What is told about the result of a unit.
-pub(super) fn about(unit: &Unit, elapsed: Duration, is_clean: bool) -> About {
+pub(super) fn about(unit: &Unit, elapsed: Duration, done: &Done) -> About {
     About {
         unit: unit.name.clone(),
         kind: unit.kind().to_owned(),
         elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        is_clean,
+        is_clean: done.is_clean,
+        largest_bytes: done.largest_bytes,
     }
 }

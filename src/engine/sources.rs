@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::natives::has_dependencies;
-use super::patterns::Patterns;
 use super::resolve::Resolver;
 use super::walk;
-use crate::config::{Binary, Recipe, Version, discovery};
+use crate::config::{Binary, Recipe, Version};
 use crate::machine::process::Process;
-use crate::model::{Digest, Finding};
+use crate::model::Digest;
 use crate::plan::facts::{BinarySources, Listing, SourceFile};
+use crate::plan::patterns::{self, Patterns};
 use crate::plan::selection::Selection;
 use crate::toolchain::go;
 
@@ -24,7 +23,7 @@ impl Resolver<'_> {
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
         let before = self.findings.len();
-        let sources = self.recipe_sources(name, &binary.recipe, listings);
+        let sources = self.recipe_sources(name, binary, listings);
         for finding in &mut self.findings[before..] {
             finding.place.get_or_insert_with(|| binary.place.clone());
         }
@@ -34,34 +33,32 @@ impl Resolver<'_> {
     fn recipe_sources(
         &mut self,
         name: &str,
-        recipe: &Recipe,
+        binary: &Binary,
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
-        match recipe {
+        let what = format!("binary {name}");
+        let inputs = self.patterns(&binary.inputs)?;
+        match &binary.recipe {
             Recipe::Rust { package, binary, manifest, .. } => {
-                self.rust_sources(name, package, binary.as_deref(), manifest, listings)
+                let binary = binary.as_deref();
+                self.rust_sources(name, (package, binary), manifest, inputs, listings)
             }
-            Recipe::Go { path, .. } => self.go_sources(name, path, listings),
+            Recipe::Go { path, .. } => self.go_sources(name, path, inputs, listings),
             // Theirs are among those of native libraries.
             Recipe::Built { .. } => None,
             Recipe::C { sources, include, .. } => {
-                let root = common_folder(sources, include);
-                let listing = self.listing(&format!("binary {name}"), &root, listings)?;
-                let inside = |path: &str| match root.as_str() {
-                    "" => path.to_owned(),
-                    root => format!("{root}/{path}"),
-                };
+                let mut folders: Vec<String> =
+                    sources.iter().map(|pattern| patterns::start(pattern)).collect();
+                folders.extend(include.iter().cloned());
+                let root = common_folder(&folders);
+                let own = Selection::Folder(root);
+                let (root, listing, selection) =
+                    self.sources_of(&what, &folders, own, inputs, listings)?;
                 let mut files = Vec::new();
                 for pattern in sources {
-                    let matcher = match Patterns::new(&[pattern]) {
-                        Ok(matcher) => matcher,
-                        Err(error) => {
-                            self.problem("invalid-value", &error);
-                            return None;
-                        }
-                    };
+                    let matcher = self.patterns(&[pattern])?;
                     let before = files.len();
-                    let paths = listing.files.keys().map(|path| inside(path));
+                    let paths = listing.files.keys().map(|path| listing.path(path));
                     files.extend(paths.filter(|path| matcher.matches(path)));
                     if files.len() == before {
                         let message = format!(
@@ -73,7 +70,7 @@ impl Resolver<'_> {
                 }
                 files.sort();
                 files.dedup();
-                let digest = self.select(&root, &listing, Selection::All);
+                let digest = self.select(&root, &listing, selection);
                 Some(BinarySources {
                     listing: root,
                     digest,
@@ -92,6 +89,7 @@ impl Resolver<'_> {
         &mut self,
         name: &str,
         path: &str,
+        inputs: Patterns,
         listings: &mut BTreeMap<String, Listing>,
     ) -> Option<BinarySources> {
         let go_mod = self.read(&format!("binary {name}"), &format!("{path}/go.mod"))?;
@@ -106,16 +104,17 @@ impl Resolver<'_> {
             };
             modules.push(folder);
         }
-        let root = common_folder(&[], &modules);
-        let listing = self.listing(&format!("binary {name}"), &root, listings)?;
+        let what = format!("binary {name}");
+        let own = Selection::Modules(modules.clone());
+        let (root, listing, selection) = self.sources_of(&what, &modules, own, inputs, listings)?;
         let has = |file: &str| {
             let file = Path::new(path).join(file);
-            let file = file.strip_prefix(&root).unwrap_or(&file).to_string_lossy().into_owned();
-            listing.files.contains_key(&file)
+            let file = file.strip_prefix(&listing.folder).unwrap_or(&file);
+            listing.files.contains_key(file.to_string_lossy().as_ref())
         };
         Some(BinarySources {
             listing: root.clone(),
-            digest: self.select(&root, &listing, Selection::Modules(modules.clone())),
+            digest: self.select(&root, &listing, selection),
             folder: path.to_owned(),
             lock_digest: self.select(&root, &listing, Selection::ModulePins(modules)),
             has_dependencies: has("go.sum") && !has("vendor/modules.txt"),
@@ -123,123 +122,6 @@ impl Resolver<'_> {
             go: Some(self.go(&go_mod)?),
             program: name.to_owned(),
         })
-    }
-
-    fn rust_sources(
-        &mut self,
-        name: &str,
-        package: &str,
-        binary: Option<&str>,
-        manifest: &str,
-        listings: &mut BTreeMap<String, Listing>,
-    ) -> Option<BinarySources> {
-        let listing = self.listing(&format!("binary {name}"), manifest, listings)?;
-        if !listing.files.contains_key("Cargo.lock") {
-            let place = if manifest.is_empty() { "the project's folder" } else { manifest };
-            self.findings.push(
-                Finding::new(
-                    "no-cargo-lock",
-                    format!("binary {name}: there is no Cargo.lock in {place}"),
-                )
-                .help("run `cargo generate-lockfile` and commit the file"),
-            );
-            return None;
-        }
-        let manifests = Selection::Manifests(Some("Cargo.lock".to_owned()));
-        let lock_digest = self.select(manifest, &listing, manifests);
-        let what = format!("binary {name}");
-        let workspace = self.workspace(&what, &self.folder.join(manifest), &lock_digest)?;
-        let Some(member) = workspace.members.iter().find(|member| member.name == package) else {
-            let known: Vec<&str> =
-                workspace.members.iter().map(|member| member.name.as_str()).collect();
-            let message = format!(
-                "binary {name}: the workspace has no package `{package}`; it has {}",
-                known.join(", ")
-            );
-            self.problem("unknown-package", &message);
-            return None;
-        };
-        let program = binary.map_or_else(
-            || match member.binaries.as_slice() {
-                [only] => only.clone(),
-                _ => package.to_owned(),
-            },
-            str::to_owned,
-        );
-        if !member.binaries.contains(&program) {
-            let message = format!(
-                "binary {name}: the package `{package}` has no binary target `{program}`; it has {}",
-                if member.binaries.is_empty() {
-                    "none".to_owned()
-                } else {
-                    member.binaries.join(", ")
-                }
-            );
-            self.problem("unknown-binary-target", &message);
-            return None;
-        }
-        let lock = self.read(&what, &format!("{manifest}/Cargo.lock"))?;
-        // Any package of the workspace may be a dependency; other folders are not cargo's.
-        let members = workspace.members.into_iter().map(|member| member.folder).collect();
-        Some(BinarySources {
-            listing: manifest.to_owned(),
-            digest: self.select(manifest, &listing, Selection::Workspace(members)),
-            folder: manifest.to_owned(),
-            lock_digest,
-            has_dependencies: has_dependencies(&lock),
-            files: Vec::new(),
-            go: None,
-            program,
-        })
-    }
-
-    /// The workspace's description, asked of cargo only when a manifest changed.
-    fn workspace(
-        &mut self,
-        what: &str,
-        folder: &Path,
-        manifests: &Digest,
-    ) -> Option<discovery::Workspace> {
-        let key = Digest::of(&serde_json::to_vec(&(folder, manifests)).expect("plain data"));
-        let memory = self.engine.store.state("workspaces").join(key.hex());
-        let json = match fs::read_to_string(&memory) {
-            Ok(json) => json,
-            Err(_) => {
-                let Some(cargo) = &self.engine.cargo else {
-                    self.problem(
-                        "no-cargo",
-                        "there is no `cargo` on PATH to describe the workspace with",
-                    );
-                    return None;
-                };
-                let mut process = discovery::command(cargo, folder);
-                process.environment = self.engine.environment.for_downloads();
-                match process.output() {
-                    Ok(output) if output.success() => {
-                        let json = String::from_utf8_lossy(&output.stdout).into_owned();
-                        let _ = crate::store::write_durably(&memory, json.as_bytes());
-                        json
-                    }
-                    Ok(output) => {
-                        let message =
-                            format!("{what}: cargo metadata failed:\n{}", output.text().trim_end());
-                        self.problem("cargo-metadata", &message);
-                        return None;
-                    }
-                    Err(error) => {
-                        self.problem("cargo-metadata", &error.to_string());
-                        return None;
-                    }
-                }
-            }
-        };
-        match discovery::parse(&json) {
-            Ok(workspace) => Some(workspace),
-            Err(error) => {
-                self.problem("cargo-metadata", &error);
-                None
-            }
-        }
     }
 
     /// A version of the project, or of its commit: `git_command` is what git is asked.
@@ -306,7 +188,58 @@ impl Resolver<'_> {
         }
     }
 
-    fn read(&mut self, what: &str, path: &str) -> Option<String> {
+    /// What patterns of the configuration match, or nothing and a finding.
+    pub(super) fn patterns<S: AsRef<str>>(&mut self, patterns: &[S]) -> Option<Patterns> {
+        Patterns::new(patterns).map_err(|error| self.problem("invalid-value", &error)).ok()
+    }
+
+    /// The listing that has `folders` of the project and the files that `inputs` match, its
+    /// name, and what of it is depended on. Inputs are there even where an ignore file leaves
+    /// them out.
+    pub(super) fn sources_of(
+        &mut self,
+        what: &str,
+        folders: &[String],
+        own: Selection,
+        inputs: Patterns,
+        listings: &mut BTreeMap<String, Listing>,
+    ) -> Option<(String, Listing, Selection)> {
+        let starts = inputs.texts().iter().map(|pattern| patterns::start(pattern));
+        let folders: Vec<String> = folders.iter().cloned().chain(starts).collect();
+        let root = common_folder(&folders);
+        let listing = self.listing(what, &root, listings)?;
+        if inputs.texts().is_empty() {
+            return Some((root, listing, own));
+        }
+        let mut whole = listing.clone();
+        for pattern in inputs.texts() {
+            let one = self.patterns(&[pattern])?;
+            let start = self.folder.join(patterns::start(pattern));
+            let mut found = false;
+            let output = self.folder.join("target");
+            for path in start.is_dir().then(|| walk::all(&start, &output)).into_iter().flatten() {
+                let path = path.map_err(|error| self.problem("unreadable-source", &error)).ok()?;
+                let name = path.strip_prefix(self.folder).unwrap_or(&path).to_string_lossy();
+                if one.matches(&name) {
+                    found = true;
+                    self.add_source(what, &path, &mut whole);
+                }
+            }
+            if !found {
+                let message = format!("{what}: no file matches `{pattern}` of its `inputs`");
+                self.problem("missing-sources", &message);
+            }
+        }
+        let selection = Selection::With(Box::new(own), inputs);
+        if whole.files.len() == listing.files.len() {
+            return Some((root, listing, selection));
+        }
+        let name = format!("inputs of {what}");
+        listings.insert(name.clone(), whole.clone());
+        Some((name, whole, selection))
+    }
+
+    pub(super) fn read(&mut self, what: &str, path: &str) -> Option<String> {
         let file = self.folder.join(path.trim_start_matches('/'));
         fs::read_to_string(&file)
             .map_err(|error| {
@@ -338,28 +271,29 @@ impl Resolver<'_> {
         let output = self.folder.join("target");
         let unseen = [Some(output), self.engine.vendor.clone()].into_iter().flatten().collect();
         for path in walk::sources(&root, unseen) {
-            let result = path.and_then(|path| {
-                let path = path.as_path();
-                let Some(status) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else {
-                    return Ok(());
-                };
-                let digest = self
-                    .index
-                    .digest_of(path, &status)
-                    .map_err(|error| format!("{}: {error}", path.display()))?;
-                let executable = is_executable(&status);
-                let inside =
-                    path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
-                listing.files.insert(inside, SourceFile { digest, executable });
-                Ok(())
-            });
-            if let Err(error) = result {
-                self.problem("unreadable-source", &format!("{name}: {error}"));
+            match path {
+                Ok(path) => self.add_source(name, &path, &mut listing),
+                Err(error) => self.problem("unreadable-source", &format!("{name}: {error}")),
             }
         }
         listing.files.retain(|path, _| !matches!(path.as_str(), "images.toml" | "images.lock"));
         listings.insert(folder.to_owned(), listing.clone());
         Some(listing)
+    }
+
+    fn add_source(&mut self, name: &str, path: &Path, listing: &mut Listing) {
+        let Some(status) = fs::metadata(path).ok().filter(fs::Metadata::is_file) else { return };
+        match self.index.digest_of(path, &status) {
+            Ok(digest) => {
+                let inside = path.strip_prefix(&listing.root).unwrap_or(path).to_string_lossy();
+                let file = SourceFile { digest, executable: is_executable(&status) };
+                listing.files.insert(inside.into_owned(), file);
+            }
+            Err(error) => {
+                let message = format!("{name}: {}: {error}", path.display());
+                self.problem("unreadable-source", &message);
+            }
+        }
     }
 }
 
@@ -370,7 +304,7 @@ pub(super) fn is_executable(status: &fs::Metadata) -> bool {
 }
 
 /// `relative` to `folder`, unless that leaves the project.
-fn below(folder: &str, relative: &str) -> Option<String> {
+pub(super) fn below(folder: &str, relative: &str) -> Option<String> {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in relative.split('/') {
         match part {
@@ -382,18 +316,13 @@ fn below(folder: &str, relative: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The longest folder that all patterns, without wildcards, and all folders are in.
-fn common_folder(patterns: &[String], folders: &[String]) -> String {
-    let parts = |path: &str| -> Vec<String> {
+/// The longest folder that all folders are in.
+pub(super) fn common_folder(folders: &[String]) -> String {
+    let parts = |path: &String| -> Vec<String> {
         let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
         parts.map(str::to_owned).collect()
     };
-    let patterns = patterns.iter().map(|pattern| {
-        let mut parts = parts(pattern);
-        parts.pop();
-        parts.into_iter().take_while(|part| !part.contains(['*', '?', '[', '{'])).collect()
-    });
-    let mut all = patterns.chain(folders.iter().map(|folder| parts(folder)));
+    let mut all = folders.iter().map(parts);
     let first: Vec<String> = all.next().unwrap_or_default();
     let common = all.fold(first, |common, other| {
         common.into_iter().zip(other).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
@@ -407,18 +336,16 @@ mod tests {
 
     #[test]
     fn common_folders() {
-        let check = |patterns: &[&str], folders: &[&str]| {
-            let own =
-                |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-            common_folder(&own(patterns), &own(folders))
+        let check = |folders: &[&str]| {
+            let folders: Vec<String> = folders.iter().map(|text| text.to_string()).collect();
+            common_folder(&folders)
         };
-        assert_eq!(check(&["src/*.c"], &[]), "src");
-        assert_eq!(check(&["./a/b/*.c", "a/c/x.c"], &[]), "a");
-        assert_eq!(check(&["a/src/*.c"], &["a/include"]), "a");
-        assert_eq!(check(&["main.c"], &["x"]), "");
-        assert_eq!(check(&["a/**/x.c"], &[]), "a");
-        assert_eq!(check(&[], &["services/x", "libraries/y"]), "");
-        assert_eq!(check(&[], &["services/x", "services/y"]), "services");
+        assert_eq!(check(&["src"]), "src");
+        assert_eq!(check(&["./a/b", "a/c"]), "a");
+        assert_eq!(check(&["a/src", "a/include"]), "a");
+        assert_eq!(check(&["", "x"]), "");
+        assert_eq!(check(&["services/x", "libraries/y"]), "");
+        assert_eq!(check(&[]), "");
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -50,7 +51,8 @@ pub fn engine(folder: &Path, offline: bool) -> (Engine, Receiver<Event>) {
         events,
         interrupted: Arc::default(),
         project_state: store.state("project"),
-        snapshots: BTreeMap::new(),
+        compiler_cache: None,
+        snapshots: super::snapshot::Snapshots::none(),
         network: Mutex::new(()),
         base_archives: Default::default(),
         registries: Default::default(),

@@ -26,6 +26,16 @@ pub fn sources(root: &Path, unseen: Vec<PathBuf>) -> impl Iterator<Item = Result
     walk.map(|entry| entry.map(ignore::DirEntry::into_path).map_err(|error| error.to_string()))
 }
 
+/// All files below `root`, whoever ignores them, but for git's own and those in `output`.
+pub fn all(root: &Path, output: &Path) -> impl Iterator<Item = Result<PathBuf, String>> {
+    let output = output.to_owned();
+    let walk = ignore::WalkBuilder::new(root)
+        .standard_filters(false)
+        .filter_entry(move |entry| entry.file_name() != ".git" && entry.path() != output)
+        .build();
+    walk.map(|entry| entry.map(ignore::DirEntry::into_path).map_err(|error| error.to_string()))
+}
+
 /// Patterns of what is left out, with the syntax of `.gitignore`. Of a path and the folders that
 /// it is in, the nearest one that a pattern matches decides, so that what `!` names is there
 /// even where its folder is not.

@@ -148,6 +148,27 @@ pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Memory that this process and what it starts may take now, in bytes: what the machine has
+/// left, or its control group (`Documentation/admin-guide/cgroup-v2.rst`).
+pub fn available_memory_bytes() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    });
+    let group = || {
+        let group = read("/proc/self/cgroup")?;
+        let path = group.lines().find_map(|line| line.strip_prefix("0::"))?.trim().to_owned();
+        let number =
+            |name: &str| read(&format!("/sys/fs/cgroup{path}/{name}"))?.trim().parse::<u64>().ok();
+        Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    };
+    match (machine, group()) {
+        (Some(machine), Some(group)) => Some(machine.min(group)),
+        (machine, group) => machine.or(group),
+    }
+}
+
 /// Nanoseconds since 1970.
 pub fn now_nanos() -> i128 {
     SystemTime::now()

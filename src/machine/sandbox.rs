@@ -16,6 +16,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use super::seccomp::Filter;
 use super::supervisor::{self, Supervisor};
 
 /// First argument of the first stage.
@@ -89,6 +90,9 @@ pub struct Sandbox {
     pub environment: BTreeMap<String, String>,
     /// File, out of the command's reach, for what [`supervisor::read`] reads.
     pub attempts: Option<PathBuf>,
+    /// Folder, as the command sees it: files that are looked for below and are not there are
+    /// told with the attempts. That takes long.
+    pub watch: Option<String>,
 }
 
 impl Sandbox {
@@ -142,7 +146,7 @@ fn context(what: impl std::fmt::Display) -> impl FnOnce(rustix::io::Errno) -> io
 /// Waits for the second stage, which is in namespaces where the tier has them.
 #[allow(clippy::disallowed_methods, reason = "the second stage is this same process")]
 fn stage_one(sandbox: &Sandbox, file: &str) -> io::Result<std::convert::Infallible> {
-    let supervisor = Supervisor::new(sandbox.attempts.as_deref())?;
+    let supervisor = Supervisor::new(sandbox.attempts.as_deref(), sandbox.watch.clone())?;
     if sandbox.tier == Tier::Namespaces {
         unshare(sandbox.network)?;
     }
@@ -321,7 +325,8 @@ fn become_command(sandbox: &Sandbox, socket: &str) -> io::Result<std::convert::I
     };
     // A namespace without a network has sockets that reach nobody.
     let network = sandbox.network || sandbox.tier == Tier::Namespaces;
-    supervisor::answer_to(socket, network)?;
+    let filter = Filter { network, looks: sandbox.watch.is_some() };
+    supervisor::answer_to(socket, filter)?;
     let error = std::process::Command::new(&program)
         .args(arguments)
         .env_clear()
@@ -344,6 +349,11 @@ pub fn detect(scratch: &Path) -> (Tier, Option<String>) {
     (Tier::None, Some(reasons.join("; ")))
 }
 
+/// Whether that tier works here.
+pub fn works(tier: Tier, scratch: &Path) -> bool {
+    matches!(probe(tier, scratch), Ok(None))
+}
+
 /// Why a tier does not work here, if it does not.
 fn probe(tier: Tier, scratch: &Path) -> io::Result<Option<String>> {
     // A program that does not exist: once the stages get as far as starting it, they work.
@@ -358,6 +368,7 @@ fn probe(tier: Tier, scratch: &Path) -> io::Result<Option<String>> {
         command: vec![NOTHING.into()],
         environment: BTreeMap::new(),
         attempts: None,
+        watch: None,
     };
     fs::create_dir_all(sandbox.userland.join("usr"))?;
     fs::create_dir_all(&sandbox.root)?;

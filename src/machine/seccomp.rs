@@ -54,7 +54,35 @@ const ENTRIES: &[Entry] = &[native(0x8000_0016)];
 )))]
 const ENTRIES: &[Entry] = &[];
 
-/// A program that is about to be started; whoever starts it waits for the answer.
+/// Calls of this machine that take a path after the folder that it starts in.
+const LOOKS_AT: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    #[cfg(target_pointer_width = "64")]
+    libc::SYS_newfstatat,
+];
+/// Calls of this machine that take a path first.
+#[cfg(target_arch = "x86_64")]
+const LOOKS: &[libc::c_long] =
+    &[libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink];
+#[cfg(not(target_arch = "x86_64"))]
+const LOOKS: &[libc::c_long] = &[];
+
+/// What a filter does beside asking about starts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// Whether sockets of the internet can be had.
+    pub network: bool,
+    /// Whether it asks about files that are looked at, too, which takes long.
+    pub looks: bool,
+}
+
+/// A program that is about to be started, or a file to be looked at; whoever does it waits for
+/// the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// What the answer refers to.
@@ -67,6 +95,8 @@ pub struct Start {
     pub folder: Option<RawFd>,
     /// Flags of `execveat`.
     pub flags: i32,
+    /// Whether a file is looked at, and nothing started.
+    pub is_look: bool,
 }
 
 /// What becomes of a start.
@@ -80,7 +110,7 @@ pub enum Answer {
 
 /// The filter's program. Whoever has it cannot lose it, nor can what it starts. Without
 /// `network`, `socket` fails for the internet as it does where no network can be reached.
-fn program(network: bool) -> Vec<libc::sock_filter> {
+fn program(Filter { network, looks }: Filter) -> Vec<libc::sock_filter> {
     let step = |code, k, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |at| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
     let equal = |value, jt, jf| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, jt, jf);
@@ -101,6 +131,14 @@ fn program(network: bool) -> Vec<libc::sock_filter> {
             end(libc::SECCOMP_RET_ERRNO | libc::ENETUNREACH as u32),
         ]);
     }
+    if let Some(native) = ENTRIES.first().filter(|_| looks) {
+        let calls: Vec<u32> = LOOKS_AT.iter().chain(LOOKS).map(|&call| call as u32).collect();
+        let over = u8::try_from(2 * calls.len() + 1).expect("few calls");
+        steps.extend([load(arch), equal(native.arch, 0, over), load(number)]);
+        for call in calls {
+            steps.extend([equal(call, 0, 1), end(libc::SECCOMP_RET_USER_NOTIF)]);
+        }
+    }
     for (index, entry) in ENTRIES.iter().enumerate() {
         // Over the rest of this entry, those after it, and the end that allows.
         let notify = u8::try_from(5 * (ENTRIES.len() - index - 1)).expect("few entries");
@@ -118,9 +156,8 @@ fn program(network: bool) -> Vec<libc::sock_filter> {
 
 /// Makes this process, and all that it starts from now on, ask the returned listener before
 /// each start of a program. It can gain no privileges from then on. Fails where the kernel
-/// does not offer it, and where somebody listens already. Without `network` they have no
-/// sockets of the internet.
-pub fn listen(network: bool) -> io::Result<OwnedFd> {
+/// does not offer it, and where somebody listens already.
+pub fn listen(filter: Filter) -> io::Result<OwnedFd> {
     if ENTRIES.is_empty() {
         return Err(io::ErrorKind::Unsupported.into());
     }
@@ -139,7 +176,7 @@ pub fn listen(network: bool) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     rustix::thread::set_no_new_privs(true)?;
-    let steps = program(network);
+    let steps = program(filter);
     let filter =
         libc::sock_fprog { len: steps.len() as u16, filter: steps.as_ptr().cast_mut().cast() };
     // Kernels before 5.16 slow filtered processes down unless told not to.
@@ -190,13 +227,19 @@ pub fn receive(listener: impl AsFd) -> io::Result<Start> {
     let libc::seccomp_notif { id, pid, data, .. } = room.known;
     // System call arguments that are `int` fill the lower half.
     let int = |index: usize| data.args[index] as i32;
-    let at =
-        ENTRIES.iter().any(|entry| entry.arch == data.arch && entry.execveat == data.nr as u32);
-    Ok(if at {
+    let is = |number: u32| number == data.nr as u32;
+    let entry = |is_it: fn(&Entry) -> u32| {
+        ENTRIES.iter().any(|entry| entry.arch == data.arch && is(is_it(entry)))
+    };
+    let at = entry(|entry| entry.execveat);
+    let is_look = !at && !entry(|entry| entry.execve);
+    let look_at = is_look && LOOKS_AT.iter().any(|&call| is(call as u32));
+    Ok(if at || look_at {
         let folder = Some(int(0)).filter(|&folder| folder != libc::AT_FDCWD);
-        Start { id, thread: pid, path: data.args[1], folder, flags: int(4) }
+        let flags = if at { int(4) } else { 0 };
+        Start { id, thread: pid, path: data.args[1], folder, flags, is_look }
     } else {
-        Start { id, thread: pid, path: data.args[0], folder: None, flags: 0 }
+        Start { id, thread: pid, path: data.args[0], folder: None, flags: 0, is_look }
     })
 }
 
@@ -249,6 +292,16 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Memory of the largest process among those that this one started and waited for, in bytes
+/// (getrusage(2)).
+pub fn largest_child_bytes() -> u64 {
+    // SAFETY: the structure is made of integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { zeroed() };
+    // SAFETY: the kernel writes the structure that it is given.
+    let got = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    if got == 0 { u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 } else { 0 }
+}
+
 /// Makes a signal do to this process what it does to one that never asked for another effect.
 pub fn reset_signal(number: i32) {
     // SAFETY: the default action runs no code of this process.
@@ -261,7 +314,10 @@ mod tests {
 
     /// What the filter decides, by the few instructions that it is made of.
     fn decide(network: bool, arch: u32, number: u32, argument: u32) -> u32 {
-        let steps = program(network);
+        run(&program(Filter { network, looks: false }), arch, number, argument)
+    }
+
+    fn run(steps: &[libc::sock_filter], arch: u32, number: u32, argument: u32) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let step = steps[at];
@@ -287,6 +343,21 @@ mod tests {
             assert_eq!(decide(entry.arch ^ 0xFF00, entry.execve), libc::SECCOMP_RET_ALLOW);
         }
         assert!(!ENTRIES.is_empty());
+    }
+
+    #[test]
+    fn the_filter_asks_about_files_where_told() {
+        let steps = program(Filter { network: true, looks: true });
+        let native = ENTRIES[0].arch;
+        for call in LOOKS_AT.iter().chain(LOOKS) {
+            assert_eq!(run(&steps, native, *call as u32, 0), libc::SECCOMP_RET_USER_NOTIF);
+            assert_eq!(decide(true, native, *call as u32, 0), libc::SECCOMP_RET_ALLOW);
+        }
+        for call in [libc::SYS_read, libc::SYS_close, libc::SYS_mmap] {
+            assert_eq!(run(&steps, native, call as u32, 0), libc::SECCOMP_RET_ALLOW);
+        }
+        let start = run(&steps, native, ENTRIES[0].execve, 0);
+        assert_eq!(start, libc::SECCOMP_RET_USER_NOTIF);
     }
 
     #[test]

@@ -92,6 +92,27 @@ impl<'a> Starter<'a> {
         None
     }
 
+    /// The absolute path of a file that is looked at below `folder`, if it is not there.
+    /// Both are as the thread sees them.
+    pub fn missing(&self, look: &Start, folder: &str) -> Option<String> {
+        let path = read_path(&self.memory, look.path).filter(|path| !path.is_empty())?;
+        let base = look.folder.map_or("cwd".to_owned(), |folder| format!("fd/{folder}"));
+        let whole = match path.starts_with(b"/") {
+            true => String::from_utf8_lossy(&path).into_owned(),
+            false => {
+                let base = readlinkat(&self.process, base.as_str(), Vec::new()).ok()?;
+                format!("{}/{}", base.to_string_lossy(), String::from_utf8_lossy(&path))
+            }
+        };
+        let whole = without_dots(&whole);
+        let inside = whole.strip_prefix(folder)?;
+        if !inside.starts_with('/') {
+            return None;
+        }
+        let place = Place { base, path };
+        self.open(&place, OFlags::PATH).is_none().then_some(whole)
+    }
+
     /// Opens a file for reading as the thread would.
     fn open(&self, Place { base, path }: &Place, flags: OFlags) -> Option<OwnedFd> {
         let at = |folder: &OwnedFd, path: &[u8]| openat(folder, path, READ | flags, Mode::empty());
@@ -148,6 +169,19 @@ impl<'a> Starter<'a> {
             command_line,
         }
     }
+}
+
+/// A path without `.` and `..`, going by its text.
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// The beginning, or the end, of a file's text.
@@ -252,6 +286,12 @@ mod tests {
         }
         assert_eq!(foreign_machine(&header(2, 1, 8)[..19]), None);
         assert_eq!(foreign_machine(b"#!/bin/sh\nexit 0 # and more\n"), None);
+    }
+
+    #[test]
+    fn paths_lose_their_dots() {
+        assert_eq!(without_dots("/xs/src/a/../.././src//b"), "/xs/src/b");
+        assert_eq!(without_dots("/../a"), "/a");
     }
 
     #[test]

@@ -24,12 +24,14 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
 
-use super::seccomp::{self, Answer, Start};
+use super::seccomp::{self, Answer, Filter, Start};
 use super::starter::{FOLDER, READ, Starter};
 use crate::model::attempt::{Attempt, Attempts};
 
 /// How often orphans are waited for.
 const TICK: Duration = Duration::from_secs(1);
+/// How many missing files are recorded.
+const MISSING_AT_MOST: usize = 10_000;
 /// How often what a command left behind is ended; each round a few milliseconds.
 const ROUNDS: usize = 500;
 
@@ -45,15 +47,17 @@ pub struct Supervisor {
     processes: OwnedFd,
     /// Where the attempts are written.
     record: Option<File>,
+    /// Folder, as the command sees it, below which missing files are recorded.
+    watch: Option<String>,
     found: Attempts,
 }
 
 impl Supervisor {
     /// Opens all that it needs by path, before a namespace may take the paths away.
-    pub fn new(record: Option<&Path>) -> io::Result<Self> {
+    pub fn new(record: Option<&Path>, watch: Option<String>) -> io::Result<Self> {
         let processes = rustix::fs::open("/proc", FOLDER, Mode::empty())?;
         let record = record.map(File::create).transpose()?;
-        Ok(Self { processes, record, found: Attempts::default() })
+        Ok(Self { processes, record, watch, found: Attempts::default() })
     }
 
     /// Runs `command`, which is given the number of a socket as its last argument and is to
@@ -70,6 +74,7 @@ impl Supervisor {
         self.found.supervised = listener.is_some();
         let status = self.wait(child, listener)?;
         self.end_others();
+        self.found.largest_bytes = seccomp::largest_child_bytes();
         if let Some(record) = &mut self.record {
             record.write_all(&serde_json::to_vec(&self.found)?)?;
         }
@@ -109,6 +114,10 @@ impl Supervisor {
 
     fn serve(&mut self, listener: &OwnedFd) {
         let Ok(start) = seccomp::receive(listener) else { return };
+        if start.is_look {
+            self.note(&start);
+            return seccomp::answer(listener, start.id, Answer::Continue);
+        }
         let answer = match self.look(&start, listener) {
             Some(attempt) => {
                 self.found.push(attempt);
@@ -117,6 +126,17 @@ impl Supervisor {
             None => Answer::Continue,
         };
         seccomp::answer(listener, start.id, answer);
+    }
+
+    /// Records a file that is looked for and not there. Whoever lies about it misleads itself.
+    fn note(&mut self, look: &Start) {
+        let Some(folder) = &self.watch else { return };
+        let Ok(starter) = Starter::new(&self.processes, look.thread) else { return };
+        if self.found.missing.len() < MISSING_AT_MOST
+            && let Some(path) = starter.missing(look, folder)
+        {
+            self.found.missing.insert(path);
+        }
     }
 
     /// The attempt that this start is, if it is one.
@@ -161,11 +181,11 @@ impl Supervisor {
 
 /// Makes this process, which is about to become a command, answer to the supervisor at the
 /// other end of the socket of that number. Where the kernel refuses, the supervisor is told.
-/// Without `network` the command cannot use the machine's.
-pub fn answer_to(socket: &str, network: bool) -> io::Result<()> {
+/// `filter` says what else becomes of it.
+pub fn answer_to(socket: &str, filter: Filter) -> io::Result<()> {
     let number = socket.parse().map_err(io::Error::other)?;
     let socket = UnixStream::from(seccomp::inherited(number)?);
-    let listener = seccomp::listen(network);
+    let listener = seccomp::listen(filter);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut space);
     let listener = listener.as_ref().map(|listener| [listener.as_fd()]);

@@ -3,6 +3,8 @@
 //!
 //! Deliberately absent: catching them, and reading the evidence.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 /// Characters of a command line that are shown.
@@ -27,12 +29,18 @@ pub struct Attempts {
     pub supervised: bool,
     /// Each once, in the order in which they were first seen.
     pub attempts: Vec<Attempt>,
+    /// Paths below the watched folder that were looked for and are not there. Sorted.
+    #[serde(default)]
+    pub missing: BTreeSet<String>,
+    /// Memory of the largest process, in bytes.
+    #[serde(default)]
+    pub largest_bytes: u64,
 }
 
 impl Attempts {
     /// No start at all, each of them looked at: what others are added to.
     pub fn none() -> Self {
-        Self { supervised: true, attempts: Vec::new() }
+        Self { supervised: true, ..Self::default() }
     }
 
     /// Adds an attempt, unless it is there.
@@ -45,6 +53,7 @@ impl Attempts {
     /// Adds those of a further command.
     pub fn extend(&mut self, other: Self) {
         self.supervised &= other.supervised;
+        self.largest_bytes = self.largest_bytes.max(other.largest_bytes);
         other.attempts.into_iter().for_each(|attempt| self.push(attempt));
     }
 }
@@ -213,7 +222,11 @@ mod tests {
             all.push(attempt(program));
         }
         assert!(all.supervised);
-        all.extend(Attempts { supervised: false, attempts: vec![attempt("/a"), attempt("/c")] });
+        all.extend(Attempts {
+            supervised: false,
+            attempts: vec![attempt("/a"), attempt("/c")],
+            ..Attempts::none()
+        });
         assert!(!all.supervised);
         let order: Vec<&str> = all.attempts.iter().map(|a| a.program.as_str()).collect();
         assert_eq!(order, ["/b", "/a", "/c"]);

@@ -118,15 +118,17 @@ impl Plan {
         Self { units, machine_folders: self.machine_folders.clone(), ..Self::default() }
     }
 
-    /// For each unit, how many units stand on the longest chain that waits for it.
-    pub fn chain_lengths(&self) -> Vec<usize> {
-        let mut lengths = vec![1; self.units.len()];
+    /// For each unit, the length of the longest chain from its start to the plan's end, where
+    /// each unit has a `length` of its own.
+    pub fn chain_lengths(&self, length: impl Fn(usize) -> u64) -> Vec<u64> {
+        let mut after = vec![0; self.units.len()];
         for (index, unit) in self.units.iter().enumerate().rev() {
+            after[index] += length(index);
             for &need in &unit.needs {
-                lengths[need] = lengths[need].max(lengths[index] + 1);
+                after[need] = after[need].max(after[index]);
             }
         }
-        lengths
+        after
     }
 
     /// The key of a unit whose needs have these outputs, in the order of its needs.

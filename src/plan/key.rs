@@ -12,7 +12,8 @@
 //! | commands, variables, working folder | features, options, flags and linker flags are in them |
 //! | texts of tools | wrappers of compilers, files for CMake and Meson, patches |
 //! | digest of the sources: paths, digests, execute bits; those of `plan/selection.rs` | they are compiled |
-//! | … of Rust: manifests, `Cargo.lock`, `.cargo/`, `rust-toolchain*`, all members | any may be a path dependency or an input of a `build.rs` |
+//! | … of Rust: manifests, `Cargo.lock`, `.cargo/` there and above, `rust-toolchain*`, all members, packages named by path | any may be a dependency or an input of a `build.rs` |
+//! | … and what `inputs` name | a build reads it, whoever ignores it |
 //! | … of Go: the module and those it replaces by folders, with `go.mod` and `go.sum` | any file may be embedded |
 //! | … of C: the folder that all patterns and `include` are in | any file may be a header |
 //! | … of a library: its folder, or its `inputs` | its build system may read any |

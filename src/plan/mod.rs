@@ -15,6 +15,7 @@ pub mod key;
 pub mod libraries;
 pub mod mounts;
 pub mod parts;
+pub mod patterns;
 pub mod reason;
 pub mod roots;
 pub mod selection;

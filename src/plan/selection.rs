@@ -5,44 +5,97 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::facts::{Facts, Listing, SourceFile};
+use super::patterns::Patterns;
 use crate::model::Digest;
 use crate::model::action::{Action, VendorSources};
 
-/// Some of the files of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Some of the files of a listing. Folders and files are named by their path in the project.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
     /// All.
     All,
-    /// Go modules in these folders of the project.
+    /// A folder.
+    Folder(String),
+    /// Go modules in these folders.
     Modules(Vec<String>),
-    /// `go.mod` and `go.sum` of modules in these folders of the project.
+    /// `go.mod` and `go.sum` of modules in these folders.
     ModulePins(Vec<String>),
     /// A workspace of cargo's: its manifests, lock file, cargo's configuration and the
-    /// packages in these folders of it.
-    Workspace(Vec<String>),
-    /// Manifests, and this lock file.
-    Manifests(Option<String>),
+    /// packages that it stands on.
+    Workspace(Workspace),
+    /// Manifests in these folders, and this lock file.
+    Manifests(Vec<String>, Option<String>),
+    /// Those, and further files that the configuration names.
+    With(Box<Selection>, Patterns),
+}
+
+/// Where the files of a workspace of cargo's are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its folder.
+    pub folder: String,
+    /// Folders of its packages, of those that they name by path, and of vendored ones.
+    pub packages: Vec<String>,
+    /// Cargo's configuration files above it.
+    pub settings: Vec<String>,
+}
+
+impl Workspace {
+    fn accepts(&self, path: &str) -> bool {
+        let inside = Path::new(path).strip_prefix(&self.folder).ok().and_then(Path::to_str);
+        let is_own = inside.is_some_and(|inside| {
+            inside == "Cargo.lock"
+                || inside.starts_with(".cargo/")
+                || inside.starts_with("rust-toolchain")
+                || inside == "Cargo.toml"
+                || inside.ends_with("/Cargo.toml")
+        });
+        is_own || is_in(path, &self.packages) || self.settings.iter().any(|file| file == path)
+    }
+}
+
+/// Whether a path is in one of the folders.
+fn is_in(path: &str, folders: &[String]) -> bool {
+    folders.iter().any(|folder| Path::new(path).starts_with(folder))
 }
 
 impl Selection {
     /// Whether a file of the listing of `folder` is one of them.
     pub fn accepts(&self, folder: &str, path: &str) -> bool {
+        match folder.trim_end_matches('/') {
+            "" | "." => self.accepts_path(path),
+            folder => self.accepts_path(&format!("{folder}/{path}")),
+        }
+    }
+
+    /// Whether a file of the project is one of them, if it is in the listing.
+    pub fn accepts_path(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
-        let is_inside = |modules: &[String]| {
-            modules.iter().any(|module| Path::new(folder).join(path).starts_with(module))
-        };
         match self {
             Self::All => true,
-            Self::Modules(modules) => is_inside(modules),
-            Self::ModulePins(modules) => matches!(name, "go.mod" | "go.sum") && is_inside(modules),
-            Self::Workspace(members) => {
-                name == "Cargo.toml"
-                    || path == "Cargo.lock"
-                    || path.starts_with(".cargo/")
-                    || path.starts_with("rust-toolchain")
-                    || members.iter().any(|member| Path::new(path).starts_with(member))
+            Self::Folder(folder) => Path::new(path).starts_with(folder),
+            Self::Modules(modules) => is_in(path, modules),
+            Self::ModulePins(modules) => {
+                matches!(name, "go.mod" | "go.sum") && is_in(path, modules)
             }
-            Self::Manifests(lock) => name == "Cargo.toml" || lock.as_deref() == Some(path),
+            Self::Workspace(workspace) => workspace.accepts(path),
+            Self::Manifests(folders, lock) => {
+                (name == "Cargo.toml" && is_in(path, folders)) || lock.as_deref() == Some(path)
+            }
+            Self::With(others, inputs) => others.accepts_path(path) || inputs.matches(path),
+        }
+    }
+
+    /// Whether what compilers make of these files depends on where they see them: cargo hashes
+    /// the whole paths of packages that are not below the workspace's folder.
+    pub fn is_placed(&self) -> bool {
+        match self {
+            Self::Workspace(workspace) => !workspace
+                .packages
+                .iter()
+                .all(|folder| Path::new(folder).starts_with(&workspace.folder)),
+            Self::With(others, _) => others.is_placed(),
+            _ => false,
         }
     }
 
@@ -111,12 +164,28 @@ mod tests {
         let modules = own(&["go/x", "go/lib"]);
         let paths = ["x/main.go", "lib/a/b.go"];
         check(Selection::Modules(modules.clone()), "go", &paths, &["y/z.go", "xx/main.go"]);
+        let with = Selection::With(
+            Box::new(Selection::Modules(modules.clone())),
+            Patterns::new(&["go/y/*.go", "proto/**"]).unwrap(),
+        );
+        check(with, "", &["go/x/main.go", "go/y/z.go", "proto/a/b"], &["go/y/z/a.go", "x"]);
         let pins = Selection::ModulePins(modules);
         check(pins, "go", &["x/go.mod", "lib/go.sum"], &["x/main.go", "y/go.mod"]);
+        let workspace = |folder: &str, packages: &[&str], settings: &[&str]| {
+            let (folder, packages, settings) = (folder.into(), own(packages), own(settings));
+            Selection::Workspace(Workspace { folder, packages, settings })
+        };
         let files = ["Cargo.toml", "Cargo.lock", "a/Cargo.toml", "b/src/x.rs", ".cargo/config"];
-        let workspace = Selection::Workspace(own(&["b"]));
-        check(workspace, "", &files, &["a/src/x.rs", "a/Cargo.lock", "notes"]);
-        let manifests = Selection::Manifests(Some("b/Cargo.lock".into()));
-        check(manifests, "", &["a/Cargo.toml", "b/Cargo.lock"], &["Cargo.lock", "b/x.rs"]);
+        let others = ["a/src/x.rs", "a/Cargo.lock", "notes"];
+        check(workspace("", &["b"], &[]), "", &files, &others);
+        check(workspace("r", &["r/b"], &[]), "r", &files, &others);
+        check(Selection::Folder("r".into()), "", &["r/x"], &["rx"]);
+        let lower = workspace("r", &["r", "lib"], &[".cargo/config.toml"]);
+        let files = ["r/src/x.rs", "lib/src/x.rs", "lib/Cargo.toml", ".cargo/config.toml"];
+        assert!(lower.is_placed() && !workspace("r", &["r/b"], &[]).is_placed());
+        check(lower, "", &files, &["Cargo.toml", "Cargo.lock", ".cargo/x", "libs/x.rs"]);
+        let manifests = Selection::Manifests(own(&["a"]), Some("b/Cargo.lock".into()));
+        let others = ["Cargo.lock", "b/Cargo.toml", "b/x.rs"];
+        check(manifests, "", &["a/Cargo.toml", "b/Cargo.lock"], &others);
     }
 }

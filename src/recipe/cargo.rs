@@ -88,6 +88,9 @@ pub fn build(
     set("CARGO_NET_OFFLINE", "true");
     set("CARGO_TERM_COLOR", "never");
     set("RUSTC", "@{tools}/bin/rustc");
+    // What settings of the project name here is a program of the machine.
+    set("RUSTC_WRAPPER", "");
+    set("RUSTC_WORKSPACE_WRAPPER", "");
     variables.extend(cargo.env.clone());
 
     let triple = &cross.target.triple;

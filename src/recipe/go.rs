@@ -52,6 +52,7 @@ pub fn build(cross: &Cross<'_>, go: &Go<'_>, mounts: BTreeMap<String, Mount>) ->
     set("GOTELEMETRY", "off".into());
     set("GOWORK", "off".into());
     set("GOFLAGS", String::new());
+    set("GOMAXPROCS", "@{jobs}".into());
     if mounts.contains_key("modules") {
         set("GOMODCACHE", "@{modules}".into());
     }

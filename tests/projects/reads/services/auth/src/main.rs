@@ -1,0 +1,3 @@
+fn main() {
+    println!("{} {}", greeting::TEXT, include_str!("../../../proto/auth.txt").trim());
+}

@@ -1,0 +1,1 @@
+#define PROBE "probe 1"

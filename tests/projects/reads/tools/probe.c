@@ -1,0 +1,8 @@
+#include <stdio.h>
+
+#include "../shared/probe.h"
+
+int main(void) {
+    puts(PROBE);
+    return 0;
+}
