@@ -31,7 +31,7 @@ const DOORS: &[(&str, &str)] = &[
     ("ar", "archive/deb.rs"),
     ("bzip2", "archive/compression.rs"),
     ("cargo_metadata", "config/discovery.rs"),
-    ("cc", "toolchain/description.rs"),
+    ("cc", "toolchain/compiler.rs"),
     ("clap", "cli/arguments.rs"),
     ("ed25519_dalek", "engine/remote/signature.rs"),
     ("flate2", "archive/compression.rs"),
