@@ -35,17 +35,24 @@ pub fn image<'a>(
     for kind in ["rust", "go"] {
         let recipe_place = keys.place_of(kind);
         if let Some(text) = reader.text(&mut keys, kind) {
+            if kind == "go" && (text.starts_with('/') || text.split('/').any(|part| part == "..")) {
+                let message = format!("`go` must stay in the project, this is `{text}`");
+                reader.problem("invalid-value", recipe_place.clone(), message);
+            }
+            let parts: Vec<&str> =
+                text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+            // The project's own folder has no name.
+            let binary = parts.last().copied().unwrap_or(name).to_owned();
             let recipe = match kind {
                 "rust" => rust(text.clone()),
                 _ => Recipe::Go {
-                    path: text.clone(),
+                    path: parts.join("/"),
                     package: ".".into(),
                     tags: vec![],
                     ldflags: vec![],
                     cgo: false,
                 },
             };
-            let binary = text.rsplit('/').next().unwrap_or(&text).to_owned();
             binaries.entry(binary.clone()).or_insert(Binary {
                 recipe,
                 libraries: vec![],

@@ -39,6 +39,19 @@ fn a_good_configuration() {
 }
 
 #[test]
+fn binaries_of_images_are_named_by_their_folder() {
+    let binary = |path: &str| {
+        let text = format!("[image.web]\nfrom = \"scratch\"\ngo = \"{path}\"\n");
+        let project = parse(FILE_NAME, &text).map_err(|findings| findings[0].to_string())?;
+        Ok::<_, String>(project.images["web"].binaries[0].clone())
+    };
+    assert_eq!(binary("services/vault/").as_deref(), Ok("vault"));
+    assert_eq!(binary(".").as_deref(), Ok("web"));
+    let refused = binary("../x").unwrap_err();
+    assert!(refused.contains("`go` must stay in the project, this is `../x`"), "{refused}");
+}
+
+#[test]
 fn not_toml() {
     insta::assert_snapshot!(check("[image.x\nfrom = 1"));
 }
