@@ -265,3 +265,36 @@ fn integration_a_compiler_cache_changes_nothing() {
     }
     assert!(unclean >= 4);
 }
+
+/// What would make images depend on who builds them is left out, and told once.
+#[test]
+fn integration_settings_of_the_user_are_told_and_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = declared(folder.path());
+    let home = folder.path().join("cargo-home");
+    fs::create_dir(&home).unwrap();
+    let settings = "[build]\nrustflags = [\"-Copt-level=0\"]\njobs = 1\n[net]\nretry = 1\n";
+    fs::write(home.join("config.toml"), settings).unwrap();
+    let plan = |flags: &str| {
+        let mut command = xstitch(&project);
+        command.args(["plan", "--format", "json"]).env("CARGO_HOME", &home).env("GOENV", "off");
+        command.env("PATH", path_without_targets(folder.path())).env("RUSTFLAGS", flags);
+        let output = command.env_remove("GOFLAGS").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said: String = said.lines().filter(|line| line.contains("without settings")).collect();
+        (said, plan["units"].clone())
+    };
+    let (said, units) = plan("-g");
+    let place = home.display();
+    let told = format!(
+        "images are built without settings from outside the project: {place}/config.toml \
+         (build.rustflags); the environment (RUSTFLAGS); "
+    );
+    assert!(said.contains(&told), "{said}");
+    assert_eq!(plan("-g"), (String::new(), units.clone()));
+    let (said, others) = plan("");
+    assert!(said.contains("build.rustflags") && !said.contains("RUSTFLAGS"), "{said}");
+    assert_eq!(others, units);
+}
