@@ -24,7 +24,9 @@ fn project(folder: &Path) -> PathBuf {
     let project = copy(PROJECT, folder);
     let own = folder.display().to_string();
     edit(&project, "lib/greeting/src/lib.rs", "hello", &format!("hello {own}"));
-    edit(&project, "web/dist/app.js", "app", &format!("app {own}"));
+    // What git ignores is in no checkout.
+    fs::create_dir_all(project.join("web/dist")).unwrap();
+    fs::write(project.join("web/dist/app.js"), format!("app {own} 1\n")).unwrap();
     edit(&project, "tools/probe.c", "return 0", &format!("return 0 /* {own} */"));
     project
 }
